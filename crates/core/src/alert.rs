@@ -1,0 +1,216 @@
+//! What is told to people: one alert per change of state, with one dedup key.
+
+use crate::ledger::{Hash, StoredEntry};
+use crate::measurement::Comparison;
+use crate::phase::{Event, Phase};
+use crate::rollout::{Cause, Rollout};
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+/// How urgent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Severity {
+    /// Good to know.
+    Info,
+    /// Somebody should look today.
+    Warning,
+    /// Somebody should look now.
+    Critical,
+}
+
+/// One alert, as published.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Alert {
+    /// Kind, such as `AUTO_ROLLBACK_TRIGGERED`.
+    pub incident_type: String,
+    /// The flow's name in Serin.
+    pub flow_id: String,
+    /// The canary's rate that breached, as a fraction.
+    pub error_rate_breach: Option<f64>,
+    /// The limit it breached, as a fraction.
+    pub threshold_breach: Option<f64>,
+    /// When, on the clock the rollout runs by.
+    pub timestamp: Timestamp,
+    /// What Serin did.
+    pub action_taken: String,
+    /// The rollout.
+    pub rollout: String,
+    /// Its place in the flow's ledger.
+    pub revision: u64,
+    /// Hash of the ledger up to here: an anchor to check the ledger against.
+    pub head_hash: Hash,
+    /// The same for every copy of this alert.
+    pub dedup_key: String,
+    /// How urgent.
+    pub severity: Severity,
+    /// Both cohorts side by side, where they were compared.
+    pub cohorts: Option<Comparison>,
+    /// Canary calls behind the decision.
+    pub affected_calls: Option<u32>,
+    /// Why, in a sentence.
+    pub reason: String,
+    /// What to do next.
+    pub next_step: String,
+    /// Where it is explained.
+    pub runbook: String,
+}
+
+impl Alert {
+    /// The alert for an entry that changed the phase to that of `rollout`.
+    pub fn of(rollout: &Rollout, stored: &StoredEntry) -> Alert {
+        let entry = &stored.entry;
+        let (incident_type, severity, action_taken, next_step, section) = words(rollout, &entry.event);
+        let breach = match &entry.event {
+            Event::RollbackStarted { cause: Cause::Breach(breach) } => Some(breach),
+            _ => None,
+        };
+        Alert {
+            incident_type: incident_type.to_owned(),
+            flow_id: entry.flow.to_string(),
+            error_rate_breach: breach.map(|b| b.canary_percent / 100.0),
+            threshold_breach: breach.map(|b| b.limit_percent / 100.0),
+            timestamp: entry.at,
+            action_taken,
+            rollout: entry.rollout.clone(),
+            revision: entry.revision,
+            head_hash: stored.hash(),
+            dedup_key: format!("{}/{}/{}", entry.flow, entry.rollout, entry.revision),
+            severity,
+            cohorts: entry.evidence,
+            affected_calls: entry.evidence.map(|c| c.canary.calls),
+            reason: entry.why.clone(),
+            next_step: next_step.to_owned(),
+            runbook: format!("docs/runbook.md#{section}"),
+        }
+    }
+
+    /// The subject line: plain ASCII, at most 100 characters, as SNS wants it.
+    pub fn subject(&self) -> String {
+        let severity = match self.severity {
+            Severity::Info => "info",
+            Severity::Warning => "WARNING",
+            Severity::Critical => "CRITICAL",
+        };
+        let line = format!("[{severity}] {}: {}", self.flow_id, self.action_taken);
+        line.chars().map(|c| if c.is_ascii() && !c.is_ascii_control() { c } else { '?' }).take(100).collect()
+    }
+}
+
+fn words(rollout: &Rollout, event: &Event) -> (&'static str, Severity, String, &'static str, &'static str) {
+    use Severity::*;
+    let plan = &rollout.plan;
+    match event {
+        Event::Requested { .. } => {
+            ("ROLLOUT_REQUESTED", Info, "rollout opened; the canary version is being published".into(), "nothing to do", "requested")
+        }
+        Event::PreparationFailed { .. } => (
+            "ROLLOUT_FAILED",
+            Warning,
+            "rollout ended before any call was moved".into(),
+            "mend what the reason names, then start a new rollout",
+            "failed",
+        ),
+        Event::StepStarted { weight, .. } => (
+            "CANARY_ADVANCED",
+            Info,
+            format!("{weight} percent of new calls go to the canary"),
+            "nothing to do; watch `serin status`",
+            "advanced",
+        ),
+        Event::PromotionStarted { .. } => (
+            "CANARY_PROMOTED",
+            Info,
+            "all new calls go to the canary, still watched".into(),
+            "nothing to do; it bakes before the stable flow gets it",
+            "advanced",
+        ),
+        Event::ApprovalRequested => {
+            ("APPROVAL_REQUESTED", Warning, "rollout waits for an approval".into(), "`serin approve` or `serin abort`", "approval")
+        }
+        Event::Paused { weight, .. } => (
+            "ROLLOUT_PAUSED",
+            Warning,
+            format!("rollout paused with {weight} percent of new calls on the canary"),
+            "look at both cohorts with `serin status`, then `serin resume` or `serin abort`",
+            "paused",
+        ),
+        Event::Resumed { .. } => {
+            ("ROLLOUT_RESUMED", Info, format!("rollout goes on at {} percent", rollout.phase.weight()), "nothing to do", "paused")
+        }
+        Event::BakeFinished => {
+            ("BAKE_FINISHED", Info, "healthy at 100 percent; the stable flow gets this version".into(), "nothing to do", "finalizing")
+        }
+        Event::Finalized => (
+            "ROLLOUT_FINISHED",
+            Info,
+            "both flows run the new version; calls are on the stable flow".into(),
+            "nothing to do; the flow may be deployed again",
+            "finished",
+        ),
+        Event::RollbackStarted { cause } => (
+            if matches!(cause, Cause::Breach(_)) { "AUTO_ROLLBACK_TRIGGERED" } else { "ROLLBACK_TRIGGERED" },
+            Critical,
+            format!("new calls are on stable; version {} is being taken back", plan.canary.version),
+            "no caller needs you now; find out what broke before the next rollout",
+            "rollback",
+        ),
+        Event::RollbackFinished { version } => (
+            "ROLLED_BACK",
+            Warning,
+            format!("the canary flow runs version {version} again; calls are on stable"),
+            "find out what broke; this configuration is quarantined until a person clears it",
+            "rollback",
+        ),
+        Event::Aborted { .. } => {
+            ("ROLLOUT_ABORTED", Warning, "rollout ended; new calls are on stable".into(), "start a new rollout when ready", "aborted")
+        }
+        Event::Contaminated { .. } => (
+            "ROLLOUT_CONTAMINATED",
+            Critical,
+            "new calls are on stable; the comparison was spoiled by hand".into(),
+            "find out who changed what, then `serin abort` and start a new rollout",
+            "contaminated",
+        ),
+        Event::HumanNeeded { .. } => (
+            "HUMAN_NEEDED",
+            Critical,
+            match rollout.phase {
+                Phase::NeedsHuman { weight } if weight > crate::weight::Weight::ZERO => {
+                    "Serin stopped; all calls stay on the canary flow".into()
+                }
+                _ => "Serin stopped; new calls are on stable".into(),
+            },
+            "do what the reason says, then `serin clear`",
+            "needs-human",
+        ),
+        Event::Cleared { .. } => {
+            ("CLEARED", Info, "a person has put things right; the flow may be deployed again".into(), "nothing to do", "needs-human")
+        }
+        Event::SnapshotTaken { .. }
+        | Event::Prepared { .. }
+        | Event::WeightApplied { .. }
+        | Event::FinalizeStarted { .. }
+        | Event::StablePublished { .. }
+        | Event::RestorationStarted { .. }
+        | Event::RestorationDelayed { .. } => ("ROLLOUT_PROGRESS", Info, event.name().to_owned(), "nothing to do", "requested"),
+    }
+}
+
+/// A request to put a flow back, as published on the rollback topic. A wake-up: what is done rests on the ledger.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RollbackRequest {
+    /// The flow's name in Serin.
+    pub flow: crate::rollout::FlowName,
+    /// The rollout meant; without it, the one open when the message was sent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rollout: Option<String>,
+    /// Why.
+    pub reason: String,
+    /// Who asks.
+    pub requested_by: String,
+    /// When, on the clock the rollout runs by.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub at: Option<Timestamp>,
+}

@@ -1,0 +1,282 @@
+//! Verdict, guards and time → what to do now. The core is told everything and answers with a value; a `Hold` says why.
+
+use crate::analysis::{Analysis, Doubt, Verdict};
+use crate::phase::{Event, Phase};
+use crate::projection::{Seen, Standing, standing};
+use crate::rollout::{Cause, Rollout};
+use crate::weight::Weight;
+use jiff::Timestamp;
+use std::fmt;
+
+/// What to do with a rollout now.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Decision {
+    /// Nothing, and why.
+    Hold(HoldReason),
+    /// On to a higher weight below 100 %.
+    Advance {
+        /// The step.
+        to: Weight,
+    },
+    /// On to 100 %, where it bakes.
+    Promote,
+    /// It looked healthy at 100 % for long enough.
+    FinishBake,
+    /// Calls are taken away, the flow is put back.
+    Rollback(Cause),
+    /// Held for a person.
+    Pause {
+        /// Weight meanwhile.
+        weight: Weight,
+        /// Version of the parameter, where a person's value is taken over.
+        version: Option<i64>,
+        /// Why.
+        reason: String,
+    },
+    /// Somebody changed by hand what is being compared: contained.
+    Contaminate(String),
+    /// Ended without blame: contained.
+    Abort(String),
+    /// Ended before any call was moved.
+    FailPreparation(String),
+    /// Serin cannot finish this by itself.
+    CallHuman(String),
+}
+
+/// Why nothing is done.
+#[derive(Debug, Clone, PartialEq)]
+pub enum HoldReason {
+    /// The flow is being prepared.
+    Preparing,
+    /// The recorded weight is not in force yet.
+    ApplyingWeight {
+        /// The weight on its way.
+        weight: Weight,
+    },
+    /// The parameter was read as it was before our last write.
+    StaleRead,
+    /// No verdict yet.
+    Inconclusive(Doubt),
+    /// We could not look.
+    MetricsUnavailable(String),
+    /// Healthy, not for long enough.
+    Baking {
+        /// Minutes with data so far.
+        seen: u32,
+        /// Minutes with data the policy wants.
+        needed: u32,
+    },
+    /// Healthy; a person holds it.
+    Paused,
+    /// Healthy; a person must approve.
+    AwaitingApproval,
+    /// The executor publishes the promoted version into the stable flow.
+    Finalizing,
+    /// The executor puts the canary flow back.
+    Restoring,
+    /// A person must look.
+    Contaminated,
+    /// It has ended.
+    Ended,
+}
+
+impl fmt::Display for HoldReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            HoldReason::Preparing => f.write_str("the canary version is being published; no call is moved yet"),
+            HoldReason::ApplyingWeight { weight } => write!(f, "weight {weight} % is recorded and not in force yet"),
+            HoldReason::StaleRead => f.write_str("the parameter was read older than our last write; the next tick reads again"),
+            HoldReason::Inconclusive(doubt) => doubt.fmt(f),
+            HoldReason::MetricsUnavailable(reason) => write!(f, "metrics unavailable: {reason}"),
+            HoldReason::Baking { seen, needed } => write!(f, "healthy for {seen} of {needed} minutes"),
+            HoldReason::Paused => f.write_str("healthy, and paused: `serin resume` lets it go on"),
+            HoldReason::AwaitingApproval => f.write_str("healthy, and waiting for a person's approval"),
+            HoldReason::Finalizing => f.write_str("the stable flow gets the promoted version"),
+            HoldReason::Restoring => f.write_str("calls are on stable; the canary flow is being put back"),
+            HoldReason::Contaminated => {
+                f.write_str("calls are on stable; somebody changed by hand what was compared, and a person must look")
+            }
+            HoldReason::Ended => f.write_str("ended"),
+        }
+    }
+}
+
+impl Decision {
+    /// The word in tables and logs.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Decision::Hold(_) => "Hold",
+            Decision::Advance { .. } => "Advance",
+            Decision::Promote => "Promote",
+            Decision::FinishBake => "FinishBake",
+            Decision::Rollback(_) => "Rollback",
+            Decision::Pause { .. } => "Pause",
+            Decision::Contaminate(_) => "Contaminate",
+            Decision::Abort(_) => "Abort",
+            Decision::FailPreparation(_) => "FailPreparation",
+            Decision::CallHuman(_) => "CallHuman",
+        }
+    }
+
+    /// The event that records the decision, `None` for a hold. `base_version` is the version of the parameter that was seen.
+    pub fn event(&self, base_version: i64) -> Option<Event> {
+        Some(match self.clone() {
+            Decision::Hold(_) => return None,
+            Decision::Advance { to } => Event::StepStarted { weight: to, base_version },
+            Decision::Promote => Event::PromotionStarted { base_version },
+            Decision::FinishBake => Event::BakeFinished,
+            Decision::Rollback(cause) => Event::RollbackStarted { cause },
+            Decision::Pause { weight, version, reason } => Event::Paused { weight, version, reason },
+            Decision::Contaminate(reason) => Event::Contaminated { reason },
+            Decision::Abort(reason) => Event::Aborted { reason },
+            Decision::FailPreparation(reason) => Event::PreparationFailed { reason },
+            Decision::CallHuman(reason) => Event::HumanNeeded { reason },
+        })
+    }
+}
+
+impl fmt::Display for Decision {
+    /// One sentence a person understands.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Decision::Hold(reason) => reason.fmt(f),
+            Decision::Advance { to } => write!(f, "healthy long enough: on to {to} %"),
+            Decision::Promote => f.write_str("healthy long enough: on to 100 %"),
+            Decision::FinishBake => f.write_str("healthy at 100 % long enough: the stable flow gets this version"),
+            Decision::Rollback(cause) => cause.fmt(f),
+            Decision::Pause { reason, .. } => f.write_str(reason),
+            Decision::Contaminate(reason) | Decision::Abort(reason) | Decision::FailPreparation(reason) | Decision::CallHuman(reason) => {
+                f.write_str(reason)
+            }
+        }
+    }
+}
+
+/// What is known about a rollout at a tick.
+#[derive(Debug, Clone)]
+pub struct Facts<'a> {
+    /// The replay of its ledger.
+    pub rollout: &'a Rollout,
+    /// Its parameters as read.
+    pub seen: &'a Seen,
+    /// What the measurements say; `None` in phases that are not watched.
+    pub analysis: Option<&'a Analysis>,
+    /// Start of the latest minute with data at this weight, if any.
+    pub last_data: Option<Timestamp>,
+    /// The clock the rollout runs by.
+    pub now: Timestamp,
+}
+
+/// Decides. Containment first, then a person's hand, then the verdict, then deadlines; only then may anything rise.
+pub fn decide(facts: &Facts<'_>) -> Decision {
+    let Facts { rollout, seen, analysis, now, .. } = facts;
+    let verdict = analysis.map(|a| &a.verdict);
+    if let (true, Some(Verdict::Fail(breach))) = (rollout.phase.is_watched(), verdict) {
+        return Decision::Rollback(Cause::Breach(breach.clone()));
+    }
+    if seen.halts(&rollout.id) && Phase::after(rollout.phase.clone(), &Event::RollbackStarted { cause: Cause::FoundContained }).is_ok() {
+        return Decision::Rollback(Cause::FoundContained);
+    }
+    let waiting = match rollout.phase.is_watched().then(|| standing(rollout, seen)) {
+        Some(Standing::Foreign { value, version }) => return foreign(rollout, value, version),
+        Some(Standing::Stale) => Some(HoldReason::StaleRead),
+        Some(Standing::RaisePending | Standing::RaiseDone { .. }) => Some(HoldReason::ApplyingWeight { weight: rollout.phase.weight() }),
+        Some(Standing::AsRecorded) | None => None,
+    };
+    if let Some(overdue) = overdue(facts) {
+        return overdue;
+    }
+    if let Some(reason) = waiting {
+        return Decision::Hold(reason);
+    }
+    match (&rollout.phase, analysis) {
+        (Phase::Preparing, _) if rollout.canary_version.is_some() => Decision::Advance { to: rollout.plan.policy.first_step() },
+        (Phase::Preparing, _) => Decision::Hold(HoldReason::Preparing),
+        (Phase::Finalizing, _) => Decision::Hold(HoldReason::Finalizing),
+        (Phase::RollingBack, _) => Decision::Hold(HoldReason::Restoring),
+        (Phase::Contaminated, _) => Decision::Hold(HoldReason::Contaminated),
+        (phase, _) if phase.is_terminal() => Decision::Hold(HoldReason::Ended),
+        (_, Some(analysis)) => judged(rollout, analysis, *now),
+        (_, None) => Decision::Hold(HoldReason::MetricsUnavailable("nothing was measured".into())),
+    }
+}
+
+/// The verdict on a watched rollout, once nothing else had precedence.
+fn judged(rollout: &Rollout, analysis: &Analysis, _now: Timestamp) -> Decision {
+    let policy = &rollout.plan.policy;
+    let needed = if rollout.phase == Phase::Baking { policy.final_bake_time.0 } else { policy.bake_time.0 };
+    match &analysis.verdict {
+        Verdict::Fail(breach) => Decision::Rollback(Cause::Breach(breach.clone())),
+        Verdict::Error(reason) => Decision::Hold(HoldReason::MetricsUnavailable(reason.clone())),
+        Verdict::Inconclusive(doubt) => Decision::Hold(HoldReason::Inconclusive(doubt.clone())),
+        Verdict::Pass => match rollout.phase {
+            Phase::Paused { .. } => Decision::Hold(HoldReason::Paused),
+            Phase::AwaitingApproval { .. } => Decision::Hold(HoldReason::AwaitingApproval),
+            _ if analysis.data_minutes < needed => Decision::Hold(HoldReason::Baking { seen: analysis.data_minutes, needed }),
+            Phase::Baking => Decision::FinishBake,
+            _ => match policy.step_after(rollout.phase.weight()) {
+                Some(to) => Decision::Advance { to },
+                None => Decision::Promote,
+            },
+        },
+    }
+}
+
+/// A value that our record does not explain is a person's: lower is kept, higher is contained.
+fn foreign(rollout: &Rollout, value: Result<Weight, String>, version: i64) -> Decision {
+    let ours = rollout.phase.weight();
+    match value {
+        Ok(weight) if weight <= ours => Decision::Pause {
+            weight,
+            version: Some(version),
+            reason: format!(
+                "the percentage was set to {weight} by hand (version {version}) while Serin had {ours}: it is kept, and the rollout waits for `serin resume` or `serin abort`"
+            ),
+        },
+        Ok(weight) => Decision::Contaminate(format!(
+            "the percentage was set to {weight} by hand (version {version}), above the {ours} of the plan: calls were put back on stable; start a new rollout to go on"
+        )),
+        Err(text) => Decision::Pause {
+            weight: Weight::ZERO,
+            version: Some(version),
+            reason: format!(
+                "the percentage reads `{text}` (version {version}), which is no percentage from 0 to 100: calls are on stable, and the rollout waits for `serin resume` or `serin abort`"
+            ),
+        },
+    }
+}
+
+/// Every phase is left by its deadline (law 8).
+fn overdue(facts: &Facts<'_>) -> Option<Decision> {
+    let Facts { rollout, analysis, last_data, now, .. } = facts;
+    let policy = &rollout.plan.policy;
+    let in_phase = now.duration_since(rollout.phase_since);
+    let past_fixed = rollout.phase.deadline().is_some_and(|limit| in_phase > limit);
+    match &rollout.phase {
+        Phase::Preparing if past_fixed => Some(Decision::FailPreparation("not prepared within 30 minutes; no call was moved. See the executor's log for what it waited for".into())),
+        Phase::Finalizing if past_fixed => {
+            Some(Decision::CallHuman("the stable flow did not get the promoted version within 10 minutes; all calls stay on the canary flow, which works. Publish the version into the stable flow by hand, then `serin clear`".into()))
+        }
+        Phase::RollingBack if past_fixed && rollout.restoration.lock_tries == 0 => {
+            Some(Decision::CallHuman("the canary flow was not put back within 5 minutes; calls are on stable. Publish the rollback target by hand, then `serin clear`".into()))
+        }
+        Phase::Contaminated if past_fixed => Some(Decision::Abort("nobody came back to this contaminated rollout within 24 hours".into())),
+        Phase::Paused { .. } | Phase::AwaitingApproval { .. } if in_phase > policy.pause_expiry.duration() => {
+            Some(Decision::Abort(format!("it waited for a person for {} minutes, the policy's pause_expiry", policy.pause_expiry.0)))
+        }
+        Phase::Stepping { .. } | Phase::Baking | Phase::Paused { .. } | Phase::AwaitingApproval { .. } => {
+            let seen_until = last_data.unwrap_or(rollout.in_force.since).max(rollout.in_force.since);
+            if rollout.in_force.weight > Weight::ZERO && now.duration_since(seen_until) > policy.max_blind.duration() {
+                return Some(Decision::Abort(format!("no data for more than {} minutes, the policy's max_blind: calls were put back on stable, without blame on the canary", policy.max_blind.0)));
+            }
+            let undecided = !matches!(analysis.map(|a| &a.verdict), Some(Verdict::Pass));
+            let capped = matches!(rollout.phase, Phase::Stepping { .. } | Phase::Baking) && in_phase > policy.step_cap.duration();
+            (capped && undecided).then(|| Decision::Pause {
+                weight: rollout.in_force.weight,
+                version: None,
+                reason: format!("undecided at {} % for {} minutes, the policy's step_cap: look at both cohorts, then `serin resume` or `serin abort`", rollout.in_force.weight, policy.step_cap.0),
+            })
+        }
+        _ => None,
+    }
+}

@@ -1,0 +1,393 @@
+//! One attempt to move calls from stable to canary: its plan, and its state as the replay of its ledger entries.
+
+use crate::analysis::Breach;
+use crate::cohort::{Labels, Split, SplitKey, Stickiness};
+use crate::ledger::Entry;
+use crate::measurement::InForce;
+use crate::phase::{Event, IllegalTransition, Phase};
+use crate::policy::Policy;
+use crate::weight::Weight;
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use std::fmt;
+
+/// Name of a flow in Serin: `[A-Za-z0-9_-]{1,64}`, part of parameter names and keys.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct FlowName(String);
+
+impl FlowName {
+    /// The name as text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// Whether a text can name a flow.
+    pub fn accepts(text: &str) -> bool {
+        (1..=64).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b'-')
+    }
+}
+
+impl TryFrom<String> for FlowName {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, Self::Error> {
+        if FlowName::accepts(&text) {
+            return Ok(FlowName(text));
+        }
+        let shown: String = text.chars().take(80).collect();
+        Err(format!("flow `{shown}` is not accepted: 1 to 64 letters, digits, `_` or `-` are"))
+    }
+}
+
+impl From<FlowName> for String {
+    fn from(flow: FlowName) -> String {
+        flow.0
+    }
+}
+
+impl std::str::FromStr for FlowName {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        FlowName::try_from(text.to_owned())
+    }
+}
+
+impl fmt::Display for FlowName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// The rollout file: what an engineer asks for.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Plan {
+    /// The flow's name in Serin.
+    pub flow: FlowName,
+    /// The slot whose flow callers have now.
+    pub stable: StableSlot,
+    /// The slot whose flow gets the change.
+    pub canary: CanarySlot,
+    /// What the flow branches on.
+    #[serde(default = "default_labels")]
+    pub labels: Labels,
+    /// What keeps a caller on one side.
+    #[serde(default)]
+    pub stickiness: Stickiness,
+    /// How careful to be.
+    #[serde(default)]
+    pub policy: Policy,
+}
+
+/// The stable slot.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct StableSlot {
+    /// Genesys flow id.
+    pub flow_id: String,
+}
+
+/// The canary slot.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CanarySlot {
+    /// Genesys flow id.
+    pub flow_id: String,
+    /// Version to roll out, such as `15.0`; checked in before the rollout starts.
+    pub version: String,
+}
+
+fn default_labels() -> Labels {
+    Labels { stable: "v1".into(), canary: "v2".into() }
+}
+
+impl Plan {
+    /// What types alone cannot refuse.
+    pub fn check(&self) -> Result<(), String> {
+        let named = [
+            ("stable.flow_id", &self.stable.flow_id),
+            ("canary.flow_id", &self.canary.flow_id),
+            ("canary.version", &self.canary.version),
+            ("labels.stable", &self.labels.stable),
+            ("labels.canary", &self.labels.canary),
+        ];
+        for (name, value) in named {
+            let plain = value.bytes().all(|b| b.is_ascii_alphanumeric() || b"._-".contains(&b));
+            if value.is_empty() || value.len() > 64 || !plain {
+                let shown: String = value.chars().take(80).collect();
+                return Err(format!("{name} `{shown}` is not accepted: 1 to 64 letters, digits, `.`, `_` or `-` are"));
+            }
+        }
+        if self.stable.flow_id == self.canary.flow_id {
+            return Err(format!(
+                "canary.flow_id `{}` is not accepted: it is the stable flow's; the two slots are two flows",
+                self.canary.flow_id
+            ));
+        }
+        if self.labels.stable == self.labels.canary {
+            return Err(format!("labels.canary `{}` is not accepted: it is the stable slot's label too", self.labels.canary));
+        }
+        Ok(())
+    }
+}
+
+/// What stood in Genesys before anything was changed; the way back.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Snapshot {
+    /// Published version of the stable flow.
+    pub stable_version: String,
+    /// Its configuration hash, name and ids left out.
+    pub stable_hash: String,
+    /// Version the canary flow goes back to.
+    pub rollback_target: String,
+    /// Its configuration hash.
+    pub rollback_hash: String,
+    /// Configuration hash of the version to roll out.
+    pub canary_hash: String,
+}
+
+/// Who did something.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "kind", content = "name", rename_all = "kebab-case")]
+pub enum Actor {
+    /// One of Serin's functions.
+    Serin(String),
+    /// A person or pipeline, by identity.
+    Person(String),
+    /// Somebody who changed the parameter by hand; Parameter Store's history names the user.
+    BreakGlass,
+}
+
+impl fmt::Display for Actor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Actor::Serin(function) => f.write_str(function),
+            Actor::Person(name) => f.write_str(name),
+            Actor::BreakGlass => f.write_str("somebody, by hand in Parameter Store"),
+        }
+    }
+}
+
+/// Why calls were taken away.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "kebab-case")]
+pub enum Cause {
+    /// The verdict failed.
+    Breach(Breach),
+    /// A person or an alarm asked for it.
+    Requested {
+        /// Who.
+        by: String,
+        /// Why.
+        reason: String,
+    },
+    /// The halt marker named this rollout before the ledger did: a run stopped between containing and recording.
+    FoundContained,
+}
+
+impl fmt::Display for Cause {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Cause::Breach(breach) => breach.fmt(f),
+            Cause::Requested { by, reason } => write!(f, "asked for by {by}: {reason}"),
+            Cause::FoundContained => {
+                f.write_str("the halt marker already named this rollout: an earlier run contained it and stopped before recording why")
+            }
+        }
+    }
+}
+
+/// A raise that was recorded but not yet seen in the parameter.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PendingRaise {
+    /// Weight to reach.
+    pub weight: Weight,
+    /// Version of the parameter the intent was based on; ours will be the next one.
+    pub base_version: i64,
+}
+
+/// What our record says of the parameter.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Applied {
+    /// Its value.
+    pub weight: Weight,
+    /// Its version.
+    pub version: i64,
+}
+
+/// The restoration so far.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Restoration {
+    /// Times a person's lock was met.
+    pub lock_tries: u32,
+    /// Not before.
+    pub next_at: Option<Timestamp>,
+    /// Whether a publish was intended, so that a running operation is ours.
+    pub publishing: bool,
+}
+
+/// A rollout: the replay of its entries.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Rollout {
+    /// Id, such as `r-20261121-1`.
+    pub id: String,
+    /// What was asked for.
+    pub plan: Plan,
+    /// Where it stands.
+    pub phase: Phase,
+    /// When it was asked for.
+    pub requested_at: Timestamp,
+    /// When the phase was entered.
+    pub phase_since: Timestamp,
+    /// What stood in Genesys before.
+    pub snapshot: Option<Snapshot>,
+    /// The canary version as Genesys names it once published.
+    pub canary_version: Option<String>,
+    /// The stable flow's version after finalizing.
+    pub finalized_version: Option<String>,
+    /// What our record says of the parameter.
+    pub applied: Option<Applied>,
+    /// A raise not yet seen there.
+    pub pending: Option<PendingRaise>,
+    /// The weight that callers get, and since when.
+    pub in_force: InForce,
+    /// Why calls were taken away, if they were.
+    pub cause: Option<Cause>,
+    /// The way back so far.
+    pub restoration: Restoration,
+    /// A publish of `Preparing` or `Finalizing` was intended, so a running operation is ours.
+    pub publishing: bool,
+}
+
+impl Rollout {
+    /// Replays the entries of one rollout, oldest first.
+    pub fn replay<'a>(entries: impl IntoIterator<Item = &'a Entry>) -> Result<Rollout, IllegalTransition> {
+        let mut rollout: Option<Rollout> = None;
+        for entry in entries {
+            rollout = Some(match rollout {
+                None => Rollout::open(entry)?,
+                Some(rollout) => rollout.after(entry)?,
+            });
+        }
+        rollout.ok_or(IllegalTransition { phase: None, event: "nothing" })
+    }
+
+    fn open(entry: &Entry) -> Result<Rollout, IllegalTransition> {
+        let Event::Requested { plan } = &entry.event else {
+            return Err(IllegalTransition { phase: None, event: entry.event.name() });
+        };
+        Ok(Rollout {
+            id: entry.rollout.clone(),
+            plan: (**plan).clone(),
+            phase: Phase::Preparing,
+            requested_at: entry.at,
+            phase_since: entry.at,
+            snapshot: None,
+            canary_version: None,
+            finalized_version: None,
+            applied: None,
+            pending: None,
+            in_force: InForce { weight: Weight::ZERO, since: entry.at },
+            cause: None,
+            restoration: Restoration::default(),
+            publishing: false,
+        })
+    }
+
+    /// The rollout after one more entry.
+    pub fn after(mut self, entry: &Entry) -> Result<Rollout, IllegalTransition> {
+        let phase = self.phase.clone().after(&entry.event)?;
+        if phase != self.phase {
+            self.phase_since = entry.at;
+            self.publishing = false;
+        }
+        self.phase = phase;
+        match &entry.event {
+            Event::SnapshotTaken { snapshot } => {
+                self.snapshot = Some(snapshot.clone());
+                self.publishing = true;
+            }
+            Event::Prepared { canary_version } => {
+                self.canary_version = Some(canary_version.clone());
+                self.publishing = false;
+            }
+            Event::StepStarted { weight, base_version } => {
+                self.pending = Some(PendingRaise { weight: *weight, base_version: *base_version })
+            }
+            Event::PromotionStarted { base_version } => {
+                self.pending = Some(PendingRaise { weight: Weight::FULL, base_version: *base_version });
+            }
+            Event::Resumed { base_version } => {
+                let weight = self.phase.weight();
+                self.pending = (weight > self.in_force.weight).then_some(PendingRaise { weight, base_version: *base_version });
+            }
+            Event::WeightApplied { weight, version } => {
+                self.pending = None;
+                self.applied = Some(Applied { weight: *weight, version: *version });
+                self.in_force = InForce { weight: *weight, since: entry.at };
+            }
+            Event::Paused { weight, version, .. } => {
+                self.pending = None;
+                if let Some(version) = version {
+                    self.applied = Some(Applied { weight: *weight, version: *version });
+                }
+                if *weight != self.in_force.weight {
+                    self.in_force = InForce { weight: *weight, since: entry.at };
+                }
+            }
+            Event::FinalizeStarted { .. } => self.publishing = true,
+            Event::StablePublished { version } => {
+                self.finalized_version = Some(version.clone());
+                self.publishing = false;
+            }
+            Event::RollbackStarted { cause } => self.cause = Some(cause.clone()),
+            Event::RestorationStarted { .. } => self.restoration.publishing = true,
+            Event::RestorationDelayed { next_at, .. } => {
+                self.restoration.lock_tries += 1;
+                self.restoration.next_at = Some(*next_at);
+            }
+            _ => {}
+        }
+        if self.is_contained() {
+            self.pending = None;
+            self.in_force = InForce { weight: Weight::ZERO, since: entry.at };
+        }
+        Ok(self)
+    }
+
+    /// The weight the parameter should hold. Finalizing keeps all calls on the canary until the stable flow runs the same version.
+    pub fn desired_weight(&self) -> Weight {
+        match self.phase {
+            Phase::Finalizing if self.finalized_version.is_some() => Weight::ZERO,
+            _ => self.phase.weight(),
+        }
+    }
+
+    /// Whether the halt marker must name this rollout.
+    pub fn is_contained(&self) -> bool {
+        match self.phase {
+            Phase::RollingBack | Phase::RolledBack | Phase::Contaminated | Phase::Aborted => true,
+            Phase::NeedsHuman { weight } => weight == Weight::ZERO,
+            _ => false,
+        }
+    }
+
+    /// The `rollout` parameter.
+    pub fn split(&self, stage: &str) -> Split {
+        Split {
+            rollout: self.id.clone(),
+            labels: self.plan.labels.clone(),
+            stickiness: self.plan.stickiness,
+            key: SplitKey::derive(stage, self.plan.flow.as_str(), &self.id),
+        }
+    }
+}
+
+/// Id of a rollout that begins on this day after so many earlier ones of that day: `r-20261121-1`.
+pub fn rollout_id(now: Timestamp, previous: Option<&str>) -> String {
+    let day = now.strftime("r-%Y%m%d-").to_string();
+    let last = previous.and_then(|id| id.strip_prefix(&day)).and_then(|n| n.parse::<u32>().ok()).unwrap_or(0);
+    format!("{day}{}", last + 1)
+}
