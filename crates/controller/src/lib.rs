@@ -1,1 +1,10 @@
-//! stub
+//! Use cases: observe, decide, record, act; and the ports they need.
+#![allow(async_fn_in_trait)]
+
+pub mod contain;
+pub mod evaluate;
+pub mod intervene;
+pub mod outbox;
+pub mod ports;
+pub mod record;
+pub mod work;

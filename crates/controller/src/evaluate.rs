@@ -1,0 +1,546 @@
+//! One tick over every active flow: observe → decide → contain → record → act.
+//!
+//! Level-triggered: what is done follows from the ledger, the parameters and the measurements as they are now, never from how
+//! often or when a tick came. A tick that dies anywhere is finished by the next one.
+
+use crate::contain::{Target, contain};
+use crate::outbox;
+use crate::ports::{ActiveFlow, Analytics, Authority, Clock, CohortFlows, Lease, Ledger, LedgerError, Notifier, Parameters};
+use crate::record::{Opened, Record, open, record};
+use futures::future::join_all;
+use jiff::{SignedDuration, Timestamp};
+use serde::Serialize;
+use serin_core::analysis::{Analysis, Verdict, analyze};
+use serin_core::decision::{Decision, Facts, decide};
+use serin_core::measurement::{Comparison, Window, merge};
+use serin_core::phase::{Event, Phase};
+use serin_core::projection::{Seen, Standing, repair, standing};
+use serin_core::rollout::{Actor, FlowName, Rollout};
+use serin_core::weight::Weight;
+
+/// Which clock moves windows, step and bake times and phase deadlines. Leases and heartbeat always stay on the wall clock.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RolloutClock {
+    /// The wall clock; the event's time is only checked.
+    Wall,
+    /// The event's time, for accelerated runs on the local stage.
+    Event,
+}
+
+/// What a tick is told besides its ports.
+#[derive(Debug, Clone)]
+pub struct Tick {
+    /// Stage, part of the split key.
+    pub stage: String,
+    /// Time of the event that woke us.
+    pub time: Timestamp,
+    /// Which clock counts.
+    pub clock: RolloutClock,
+    /// Identity of this run, for the lease.
+    pub run: String,
+}
+
+/// The ports a tick needs.
+#[derive(Debug)]
+pub struct Ports<'a, L, P, A, N, C> {
+    /// The truth.
+    pub ledger: &'a L,
+    /// The projection.
+    pub parameters: &'a P,
+    /// The vendor's analytics.
+    pub analytics: &'a A,
+    /// The topics.
+    pub notifier: &'a N,
+    /// The wall clock.
+    pub clock: &'a C,
+}
+
+/// What a tick did.
+#[derive(Debug, Clone, Serialize)]
+pub struct Report {
+    /// Time of the event.
+    pub time: Timestamp,
+    /// One line per active flow.
+    pub flows: Vec<FlowReport>,
+    /// Notices published.
+    pub notices_sent: usize,
+}
+
+/// What a tick did with one flow.
+#[derive(Debug, Clone, Serialize)]
+pub struct FlowReport {
+    /// The flow.
+    pub flow: FlowName,
+    /// The rollout.
+    pub rollout: String,
+    /// Where it stands after the tick.
+    pub phase: String,
+    /// Percent of new calls offered to the canary.
+    pub weight: Weight,
+    /// What was decided.
+    pub decision: String,
+    /// Why, in a sentence.
+    pub reason: String,
+    /// Both cohorts at this weight.
+    #[serde(flatten)]
+    pub counts: Comparison,
+    /// What could not be done; the next tick tries again.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub trouble: Option<String>,
+}
+
+/// Why a tick did nothing.
+#[derive(Debug, thiserror::Error)]
+pub enum TickError {
+    /// The event's time cannot be used.
+    #[error("event time {time} is not accepted: {reason}")]
+    Untimely {
+        /// The time.
+        time: Timestamp,
+        /// Why.
+        reason: String,
+    },
+    /// The ledger failed before any flow was seen.
+    #[error(transparent)]
+    Ledger(#[from] LedgerError),
+}
+
+/// How far the event's time may lie from the wall clock.
+const OFF_BY: SignedDuration = SignedDuration::from_mins(2);
+/// Decisions on observations older than this are dropped.
+const STALE_AFTER: SignedDuration = SignedDuration::from_mins(2);
+/// How long a run may hold a flow; longer than a function may run.
+const LEASE_FOR: SignedDuration = SignedDuration::from_secs(60);
+/// What a lease must still have left before a raise is written, so that the write cannot land after somebody took over.
+const RAISE_MARGIN: SignedDuration = SignedDuration::from_secs(15);
+/// Minutes read again at every tick, for counts that were reported late.
+const REREAD: SignedDuration = SignedDuration::from_mins(15);
+/// How far back the analytics are read after an outage.
+const CATCH_UP: SignedDuration = SignedDuration::from_hours(6);
+
+/// A flow on its way through a tick.
+struct Visit {
+    active: ActiveFlow,
+    opened: Opened,
+    seen: Result<Seen, String>,
+    windows: Vec<Window>,
+    analysis: Option<Analysis>,
+    decision: Decision,
+    trouble: Vec<String>,
+    /// Its parameters could be read, and are no danger to callers.
+    safe: bool,
+}
+
+/// Serves one tick.
+pub async fn evaluate<L, P, A, N, C>(ports: &Ports<'_, L, P, A, N, C>, tick: &Tick) -> Result<Report, TickError>
+where
+    L: Ledger,
+    P: Parameters,
+    A: Analytics,
+    N: Notifier,
+    C: Clock,
+{
+    let started = ports.clock.now();
+    timely(ports.ledger, tick, started).await?;
+    let now = match tick.clock {
+        RolloutClock::Wall => started,
+        RolloutClock::Event => tick.time,
+    };
+    let active = ports.ledger.active().await?;
+    let mut all_visited = true;
+    let mut visits = Vec::with_capacity(active.len());
+    for (flow, visit) in active.iter().zip(join_all(active.iter().map(|a| visit(ports, a))).await) {
+        match visit {
+            Ok(Some(visit)) => visits.push(visit),
+            Ok(None) => {}
+            Err(error) => {
+                all_visited = false;
+                tracing::error!(flow = %flow.flow, %error, "flow not visited");
+            }
+        }
+    }
+    observe(ports, &mut visits, now).await;
+    let fresh = ports.clock.now().duration_since(started) <= STALE_AFTER;
+    for visit in &mut visits {
+        visit.decision = settle(visit, now, fresh);
+    }
+    contain_failed(ports.parameters, &mut visits).await;
+    let flows = join_all(visits.iter_mut().map(|visit| act(ports, tick, visit, now))).await;
+    all_visited &= visits.iter().all(|v| v.safe);
+    if all_visited {
+        if let Err(error) = ports.parameters.beat(ports.clock.now()).await {
+            tracing::error!(%error, "heartbeat not written; calls go to stable when it is 5 minutes old");
+        }
+    }
+    if let Err(error) = ports.ledger.record_tick(tick.time).await {
+        tracing::warn!(%error, "the tick's time was not recorded");
+    }
+    let notices_sent = outbox::send(ports.ledger, ports.notifier).await;
+    Ok(Report { time: tick.time, flows, notices_sent })
+}
+
+async fn timely(ledger: &impl Ledger, tick: &Tick, wall: Timestamp) -> Result<(), TickError> {
+    if tick.clock == RolloutClock::Wall && wall.duration_since(tick.time).abs() > OFF_BY {
+        return Err(TickError::Untimely { time: tick.time, reason: format!("within 2 minutes of the wall clock ({wall:.0}) is") });
+    }
+    match ledger.last_tick().await? {
+        Some(last) if tick.time < last => {
+            Err(TickError::Untimely { time: tick.time, reason: format!("at or after the last tick ({last}) is") })
+        }
+        _ => Ok(()),
+    }
+}
+
+async fn visit<L: Ledger, P: Parameters, A, N, C>(
+    ports: &Ports<'_, L, P, A, N, C>,
+    active: &ActiveFlow,
+) -> Result<Option<Visit>, LedgerError> {
+    let opened = open(ports.ledger, &active.flow).await?;
+    let Some(rollout) = &opened.rollout else { return Ok(None) };
+    let seen = ports.parameters.read(&active.flow).await.map_err(|e| e.to_string());
+    let windows = match rollout.phase.is_watched() {
+        // From the start of an hour, for hours are recorded whole.
+        true => ports.ledger.windows(&active.flow, &rollout.id, floor(rollout.in_force.since, 3600)).await?,
+        false => Vec::new(),
+    };
+    let decision = Decision::Hold(serin_core::decision::HoldReason::Preparing);
+    let trouble = seen.as_ref().err().cloned().into_iter().collect();
+    let safe = seen.is_ok();
+    Ok(Some(Visit { active: active.clone(), opened: opened.clone(), seen, windows, analysis: None, decision, trouble, safe }))
+}
+
+impl Visit {
+    fn rollout(&self) -> &Rollout {
+        self.opened.rollout.as_ref().expect("a visit is made of a flow with a rollout")
+    }
+
+    fn cohorts(&self) -> Option<CohortFlows> {
+        let rollout = self.rollout();
+        let (snapshot, canary) = (rollout.snapshot.as_ref()?, rollout.canary_version.as_ref()?);
+        Some(CohortFlows {
+            stable: (rollout.plan.stable.flow_id.clone(), snapshot.stable_version.clone()),
+            canary: (rollout.plan.canary.flow_id.clone(), canary.clone()),
+        })
+    }
+
+    /// The minute from which the analytics must be read: recent ones again, older ones if they were missed.
+    fn unread_since(&self, now: Timestamp) -> Timestamp {
+        let recorded_until = self.windows.last().map_or(self.rollout().in_force.since, |w| w.start);
+        floor(recorded_until.min(now - REREAD).max(now - CATCH_UP), 60)
+    }
+}
+
+/// The start of the minute or hour (`length` seconds) that holds a time.
+fn floor(time: Timestamp, length: i64) -> Timestamp {
+    Timestamp::from_second(time.as_second().div_euclid(length) * length).expect("rounding down stays in range")
+}
+
+/// Measures all watched flows in as few queries as the adapter can, records what was seen, and judges it.
+async fn observe<L: Ledger, P, A: Analytics, N, C>(ports: &Ports<'_, L, P, A, N, C>, visits: &mut [Visit], now: Timestamp) {
+    let watched: Vec<usize> =
+        (0..visits.len()).filter(|i| visits[*i].rollout().phase.is_watched() && visits[*i].cohorts().is_some()).collect();
+    if watched.is_empty() {
+        return;
+    }
+    let flows: Vec<CohortFlows> = watched.iter().filter_map(|i| visits[*i].cohorts()).collect();
+    let from = watched.iter().map(|i| visits[*i].unread_since(now)).min().unwrap_or(now);
+    let measured = ports.analytics.measure(&flows, from, floor(now, 60)).await;
+    match measured {
+        Err(unmeasured) => {
+            for i in watched {
+                let mut analysis = judge(visits[i].rollout(), &visits[i].windows, now);
+                // A failed verdict on what is recorded stands; anything else needs eyes.
+                if !matches!(analysis.verdict, Verdict::Fail(_)) {
+                    analysis.verdict = Verdict::Error(unmeasured.to_string());
+                }
+                visits[i].analysis = Some(analysis);
+            }
+        }
+        Ok(per_flow) => {
+            for (i, fresh) in watched.into_iter().zip(per_flow) {
+                let visit = &mut visits[i];
+                let recalled = floor(visit.rollout().in_force.since, 3600);
+                let fresh: Vec<Window> = fresh.into_iter().filter(|w| w.start >= recalled).collect();
+                visit.windows = merge(&visit.windows, &fresh);
+                if let Some(first) = fresh.first() {
+                    let touched: Vec<Window> = visit.windows.iter().filter(|w| w.start >= floor(first.start, 3600)).copied().collect();
+                    if let Err(error) = ports.ledger.record_windows(&visit.active.flow, &visit.rollout().id, &touched).await {
+                        visit.trouble.push(format!("measurements were not recorded: {error}"));
+                    }
+                }
+                visit.analysis = Some(judge(visit.rollout(), &visit.windows, now));
+            }
+        }
+    }
+}
+
+fn judge(rollout: &Rollout, windows: &[Window], now: Timestamp) -> Analysis {
+    analyze(&rollout.plan.policy, windows, rollout.in_force, now)
+}
+
+/// The decision on one flow; pure but for what the visit gathered.
+fn settle(visit: &Visit, now: Timestamp, fresh: bool) -> Decision {
+    let rollout = visit.rollout();
+    // Without its parameters a flow can still fail or run out of time, but nothing may rise: `seen` as recorded explains nothing new.
+    let unread;
+    let seen = match &visit.seen {
+        Ok(seen) => seen,
+        Err(_) => {
+            unread = Seen { percentage: rollout.applied.map(|a| (a.weight.to_string(), a.version)), ..Seen::default() };
+            &unread
+        }
+    };
+    let last_data = visit.windows.iter().rev().find(|w| w.has_data()).map(|w| w.start);
+    let decision = decide(&Facts { rollout, seen, analysis: visit.analysis.as_ref(), last_data, now });
+    let rises = matches!(decision, Decision::Advance { .. } | Decision::Promote | Decision::FinishBake);
+    match &visit.seen {
+        Err(reason) if rises => Decision::Hold(serin_core::decision::HoldReason::MetricsUnavailable(reason.clone())),
+        _ if rises && !fresh => {
+            Decision::Hold(serin_core::decision::HoldReason::MetricsUnavailable("the observation is older than 2 minutes".into()))
+        }
+        _ => decision,
+    }
+}
+
+/// Calls go to stable before anybody is told, whoever holds the lease; and what a record already calls for is repaired with it.
+async fn contain_failed(parameters: &impl Parameters, visits: &mut [Visit]) {
+    let wanted: Vec<usize> = (0..visits.len())
+        .filter(|i| {
+            let visit = &visits[*i];
+            let decided = visit.decision.event(0).is_some_and(|e| e.needs_containment());
+            let recorded =
+                visit.rollout().is_contained() && visit.seen.as_ref().map_or(true, |s| repair(visit.rollout(), s) != Default::default());
+            decided || recorded
+        })
+        .collect();
+    let results = {
+        let targets: Vec<Target<'_>> = wanted
+            .iter()
+            .map(|i| Target { flow: &visits[*i].active.flow, rollout: &visits[*i].rollout().id, seen: visits[*i].seen.as_ref().ok() })
+            .collect();
+        contain(parameters, &targets).await
+    };
+    for (i, result) in wanted.into_iter().zip(results) {
+        if let Err(error) = result {
+            visits[i].safe = false;
+            visits[i].trouble.push(format!("containment incomplete, tried again at the next tick: {error}"));
+        }
+    }
+}
+
+/// Records the decision and acts on it, for one flow.
+async fn act<L: Ledger, P: Parameters, A, N, C: Clock>(
+    ports: &Ports<'_, L, P, A, N, C>,
+    tick: &Tick,
+    visit: &mut Visit,
+    now: Timestamp,
+) -> FlowReport {
+    let decision = visit.decision.clone();
+    let counts = visit.analysis.as_ref().map(|a| a.counts).unwrap_or_default();
+    if let Err(error) = record_and_apply(ports, tick, visit, now).await {
+        match error {
+            // The other run does what is to be done. Losing changes nothing.
+            LedgerError::Lost { .. } => tracing::info!(flow = %visit.active.flow, %error, "left to another run"),
+            _ => visit.trouble.push(error.to_string()),
+        }
+    }
+    for trouble in &visit.trouble {
+        tracing::error!(flow = %visit.active.flow, trouble, "not done");
+    }
+    let rollout = visit.rollout();
+    FlowReport {
+        flow: visit.active.flow.clone(),
+        rollout: rollout.id.clone(),
+        phase: rollout.phase.name().to_owned(),
+        weight: rollout.desired_weight(),
+        decision: decision.name().to_owned(),
+        reason: decision.to_string(),
+        counts,
+        trouble: (!visit.trouble.is_empty()).then(|| visit.trouble.join("; ")),
+    }
+}
+
+async fn record_and_apply<L: Ledger, P: Parameters, A, N, C: Clock>(
+    ports: &Ports<'_, L, P, A, N, C>,
+    tick: &Tick,
+    visit: &mut Visit,
+    now: Timestamp,
+) -> Result<(), LedgerError> {
+    let flow = visit.active.flow.clone();
+    let base_version = visit.seen.as_ref().map_or(0, Seen::version);
+    let needs_containment = visit.decision.event(base_version).is_some_and(|e| e.needs_containment());
+    if needs_containment {
+        let event = visit.decision.event(base_version).expect("a decision that needs containment is recorded");
+        return preempt(ports, tick, visit, event, now).await;
+    }
+    if !has_work(visit, now) {
+        return Ok(());
+    }
+    let wall = ports.clock.now();
+    let lease = ports.ledger.lease(&flow, &tick.run, wall, wall + LEASE_FOR).await?;
+    let outcome = under_lease(ports, tick, visit, &lease, now).await;
+    if let Err(error) = ports.ledger.release(&flow, &lease).await {
+        tracing::warn!(%flow, %error, "lease not given back; it ends by itself");
+    }
+    outcome
+}
+
+/// Whether there is anything to record or to write. Most ticks of most flows have nothing, and take no lease.
+fn has_work(visit: &Visit, now: Timestamp) -> bool {
+    let rollout = visit.rollout();
+    let unfinished = rollout.pending.is_some() || visit.active.visit_until.is_some_and(|until| now > until);
+    let drifted = visit.seen.as_ref().is_ok_and(|seen| repair(rollout, seen) != Default::default());
+    !matches!(visit.decision, Decision::Hold(_)) || unfinished || drifted
+}
+
+/// A rollback does not wait for anybody's lease: it takes over. If something was recorded meanwhile it looks again and goes on.
+async fn preempt<L: Ledger, P, A, N, C: Clock>(
+    ports: &Ports<'_, L, P, A, N, C>,
+    tick: &Tick,
+    visit: &mut Visit,
+    event: Event,
+    now: Timestamp,
+) -> Result<(), LedgerError> {
+    let flow = visit.active.flow.clone();
+    let mut tries = 0;
+    loop {
+        let authority = Authority::Preempt { fence: visit.opened.book.fence, owner: tick.run.clone() };
+        let entry = entry(visit, event.clone(), now, ports.clock.now());
+        let error = match record(ports.ledger, &flow, &visit.opened, authority, entry).await {
+            Ok(opened) => {
+                visit.opened = opened;
+                return Ok(());
+            }
+            Err(error @ LedgerError::Lost { .. }) => error,
+            Err(error) => return Err(error),
+        };
+        tries += 1;
+        let same = visit.rollout().id.clone();
+        visit.opened = open(ports.ledger, &flow).await?;
+        let over = visit.rollout().id != same || visit.rollout().is_contained() || visit.rollout().phase.is_terminal();
+        if over || tries >= 5 {
+            return Err(error);
+        }
+    }
+}
+
+fn entry(visit: &Visit, event: Event, at: Timestamp, recorded_at: Timestamp) -> Record {
+    let by = match &event {
+        Event::Paused { version: Some(_), .. } => Actor::BreakGlass,
+        _ => evaluator(),
+    };
+    Record { by, why: visit.decision.to_string(), event, evidence: visit.analysis.as_ref().map(|a| a.counts), at, recorded_at }
+}
+
+fn evaluator() -> Actor {
+    Actor::Serin("canary-evaluator".into())
+}
+
+async fn under_lease<L: Ledger, P: Parameters, A, N, C: Clock>(
+    ports: &Ports<'_, L, P, A, N, C>,
+    tick: &Tick,
+    visit: &mut Visit,
+    lease: &Lease,
+    now: Timestamp,
+) -> Result<(), LedgerError> {
+    let flow = visit.active.flow.clone();
+    let read = (visit.opened.book.revision, visit.opened.book.head_hash.clone());
+    let fresh = open(ports.ledger, &flow).await?;
+    if (fresh.book.revision, fresh.book.head_hash.clone()) != read {
+        return Err(LedgerError::Lost { flow: flow.to_string(), reason: "another run recorded since this one looked".into() });
+    }
+    visit.opened = fresh;
+    if visit.rollout().phase == Phase::Preparing && matches!(visit.decision, Decision::Advance { .. }) {
+        if let Err(error) = open_split(ports.parameters, tick, visit).await {
+            visit.trouble.push(error);
+            return Ok(());
+        }
+    }
+    let base_version = visit.seen.as_ref().map_or(0, Seen::version);
+    if let Some(event) = visit.decision.event(base_version) {
+        let entry = entry(visit, event, now, ports.clock.now());
+        visit.opened = record(ports.ledger, &flow, &visit.opened, Authority::Lease(lease.clone()), entry).await?;
+    }
+    project(ports, visit, lease, now).await?;
+    if visit.active.visit_until.is_some_and(|until| now > until) {
+        ports.ledger.retire(&flow, visit.opened.book.revision).await?;
+    }
+    Ok(())
+}
+
+/// Before the first step: the weight is 0, and the split is written while it is.
+async fn open_split(parameters: &impl Parameters, tick: &Tick, visit: &mut Visit) -> Result<(), String> {
+    let flow = visit.active.flow.clone();
+    let seen = visit.seen.clone()?;
+    if !seen.is_zero() {
+        parameters.put_percentage(&flow, Weight::ZERO, false).await.map_err(|e| e.to_string())?;
+    }
+    let split = serde_json::to_string(&visit.rollout().split(&tick.stage)).expect("a split has no map");
+    if seen.rollout.as_ref() != Some(&split) {
+        parameters.put_rollout(&flow, &split).await.map_err(|e| e.to_string())?;
+    }
+    let seen = parameters.read(&flow).await.map_err(|e| e.to_string())?;
+    if !seen.is_zero() || seen.rollout.as_ref() != Some(&split) {
+        return Err("the parameters do not read back as written yet; the next tick looks again".into());
+    }
+    visit.seen = Ok(seen);
+    Ok(())
+}
+
+/// Brings the percentage to what the record says. Lowering is always right; raising needs the lease, the recorded intent and the
+/// version it was based on.
+async fn project<L: Ledger, P: Parameters, A, N, C: Clock>(
+    ports: &Ports<'_, L, P, A, N, C>,
+    visit: &mut Visit,
+    lease: &Lease,
+    now: Timestamp,
+) -> Result<(), LedgerError> {
+    let flow = visit.active.flow.clone();
+    let Ok(seen) = visit.seen.clone() else { return Ok(()) };
+    if repair(visit.rollout(), &seen).zero {
+        if let Err(error) = ports.parameters.put_percentage(&flow, Weight::ZERO, false).await {
+            visit.trouble.push(error.to_string());
+        }
+        return Ok(());
+    }
+    let Some(pending) = visit.rollout().pending else { return Ok(()) };
+    let version = match standing(visit.rollout(), &seen) {
+        Standing::RaiseDone { version } => version,
+        Standing::RaisePending if lease.until.duration_since(ports.clock.now()) > RAISE_MARGIN => {
+            match ports.parameters.put_percentage(&flow, pending.weight, true).await {
+                Ok(version) => version,
+                Err(error) => {
+                    visit.trouble.push(error.to_string());
+                    return Ok(());
+                }
+            }
+        }
+        _ => return Ok(()),
+    };
+    let event = match version == pending.base_version + 1 {
+        true => Event::WeightApplied { weight: pending.weight, version },
+        false => overwritten(ports.parameters, &flow, visit, version).await,
+    };
+    let why = match &event {
+        Event::Paused { reason, .. } => reason.clone(),
+        _ => format!("the parameter holds {} % as version {version}", pending.weight),
+    };
+    let by = evaluator();
+    let entry = Record { by, why, event, evidence: None, at: now, recorded_at: ports.clock.now() };
+    visit.opened = record(ports.ledger, &flow, &visit.opened, Authority::Lease(lease.clone()), entry).await?;
+    Ok(())
+}
+
+/// Somebody wrote between our read and our raise: the lowest value a person wrote wins, and the rollout waits for them.
+async fn overwritten(parameters: &impl Parameters, flow: &FlowName, visit: &Visit, version: i64) -> Event {
+    let base = visit.rollout().pending.map_or(0, |p| p.base_version);
+    let written = parameters.history(flow).await.unwrap_or_default();
+    let lowest = written.iter().filter(|(_, v)| *v > base && *v < version).map(|(text, _)| text.parse().unwrap_or(Weight::ZERO)).min();
+    // What cannot be read back is taken for the most careful hand.
+    let weight = lowest.unwrap_or(Weight::ZERO).min(visit.rollout().phase.weight());
+    let version = parameters.put_percentage(flow, weight, false).await.ok();
+    let reason = format!(
+        "the percentage was changed by hand while Serin raised it: {weight} is kept, and the rollout waits for `serin resume` or `serin abort`"
+    );
+    Event::Paused { weight, version, reason }
+}

@@ -1,0 +1,207 @@
+//! What people and pipelines ask for: start, pause, resume, abort, roll back, clear; and the gate's question.
+
+use crate::contain::{Target, contain};
+use crate::ports::{Authority, Clock, Ledger, LedgerError, Parameters};
+use crate::record::{Opened, Record, open, record};
+use jiff::{SignedDuration, Timestamp};
+use serin_core::phase::{Event, Phase};
+use serin_core::rollout::{Actor, Cause, FlowName, Plan, Rollout};
+use std::fmt;
+
+/// Cooldown after a rollback: no rollout starts in it.
+pub const LOCKOUT: SignedDuration = SignedDuration::from_mins(15);
+const LEASE_FOR: SignedDuration = SignedDuration::from_secs(30);
+
+/// The gate's answer: may a flow be deployed now?
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Gate {
+    /// It may.
+    Open,
+    /// A rollout is not finished.
+    RolloutUnfinished {
+        /// Which.
+        rollout: String,
+        /// Where it stands.
+        phase: String,
+    },
+    /// The last rollback is too recent.
+    Lockout {
+        /// Until when.
+        until: Timestamp,
+    },
+}
+
+impl Gate {
+    /// Exit code of `serin gate`. 12 (frozen or quarantined) and 20 (could not tell) complete the table.
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            Gate::Open => 0,
+            Gate::RolloutUnfinished { .. } => 10,
+            Gate::Lockout { .. } => 11,
+        }
+    }
+}
+
+impl fmt::Display for Gate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Gate::Open => f.write_str("open: the flow may be deployed"),
+            Gate::RolloutUnfinished { rollout, phase } => {
+                write!(f, "closed: rollout {rollout} stands at {phase}; wait for it, or end it with `serin abort`")
+            }
+            Gate::Lockout { until } => write!(f, "closed: the last rollback was less than 15 minutes ago; open again at {until:.0}"),
+        }
+    }
+}
+
+/// Why an intervention was not done.
+#[derive(Debug, thiserror::Error)]
+pub enum InterventionError {
+    /// It makes no sense now; nothing was changed.
+    #[error("{0}; nothing was changed")]
+    Refused(String),
+    /// It could not be done.
+    #[error(transparent)]
+    Ledger(#[from] LedgerError),
+    /// It could not be done.
+    #[error(transparent)]
+    Parameter(#[from] crate::ports::ParameterError),
+}
+
+/// Who asks, why, and when.
+#[derive(Debug, Clone)]
+pub struct Request {
+    /// Identity.
+    pub by: String,
+    /// Reason, recorded as it is.
+    pub reason: String,
+    /// The clock the rollout runs by.
+    pub now: Timestamp,
+}
+
+/// The gate's answer for a flow.
+pub async fn gate(ledger: &impl Ledger, flow: &FlowName, now: Timestamp) -> Result<Gate, LedgerError> {
+    Ok(gate_of(&open(ledger, flow).await?, now))
+}
+
+fn gate_of(opened: &Opened, now: Timestamp) -> Gate {
+    match &opened.rollout {
+        Some(rollout) if !rollout.phase.is_finished() => {
+            Gate::RolloutUnfinished { rollout: rollout.id.clone(), phase: rollout.phase.to_string() }
+        }
+        _ => match opened.book.last_rollback.map(|at| at + LOCKOUT) {
+            Some(until) if now < until => Gate::Lockout { until },
+            _ => Gate::Open,
+        },
+    }
+}
+
+/// Opens a rollout; the executor prepares it, the evaluator takes the first step. Returns its id.
+pub async fn start(ledger: &impl Ledger, clock: &impl Clock, plan: Plan, request: &Request) -> Result<String, InterventionError> {
+    let flow = plan.flow.clone();
+    let opened = open(ledger, &flow).await?;
+    match gate_of(&opened, request.now) {
+        Gate::Open => {}
+        closed => return Err(InterventionError::Refused(format!("flow {flow}: the gate is {closed}"))),
+    }
+    let event = Event::Requested { plan: Box::new(plan) };
+    let opened = leased(ledger, clock, &flow, &opened, request, event).await?;
+    Ok(opened.rollout.map(|r| r.id).unwrap_or_default())
+}
+
+/// What a person can do to a rollout.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Action {
+    /// Hold it at its weight.
+    Pause,
+    /// Let it go on.
+    Resume,
+    /// End it: calls go to stable, the flow stays as it is.
+    Abort,
+    /// End it: calls go to stable, the canary flow is put back.
+    Rollback,
+    /// Things were put right by hand.
+    Clear,
+}
+
+impl Action {
+    /// The verb.
+    pub fn name(self) -> &'static str {
+        match self {
+            Action::Pause => "pause",
+            Action::Resume => "resume",
+            Action::Abort => "abort",
+            Action::Rollback => "roll back",
+            Action::Clear => "clear",
+        }
+    }
+}
+
+/// Does what a person asks. Whatever takes calls away contains before it records.
+pub async fn intervene(
+    ledger: &impl Ledger,
+    parameters: &impl Parameters,
+    clock: &impl Clock,
+    flow: &FlowName,
+    action: Action,
+    request: &Request,
+) -> Result<Rollout, InterventionError> {
+    let opened = open(ledger, flow).await?;
+    let rollout = opened.rollout.clone().ok_or_else(|| InterventionError::Refused(format!("flow {flow} has no rollout")))?;
+    let reason = format!("{} by {}: {}", action.name(), request.by, request.reason);
+    let event = match action {
+        Action::Pause => Event::Paused { weight: rollout.in_force.weight, version: None, reason },
+        Action::Resume => Event::Resumed { base_version: parameters.read(flow).await?.version() },
+        Action::Abort => Event::Aborted { reason },
+        Action::Rollback => Event::RollbackStarted { cause: Cause::Requested { by: request.by.clone(), reason: request.reason.clone() } },
+        Action::Clear => Event::Cleared { reason },
+    };
+    rollout.phase.clone().after(&event).map_err(|_| refused(flow, &rollout, action))?;
+    if !event.needs_containment() {
+        return Ok(leased(ledger, clock, flow, &opened, request, event).await?.rollout.unwrap_or(rollout));
+    }
+    let seen = parameters.read(flow).await.ok();
+    if rollout.phase != Phase::Preparing {
+        for result in contain(parameters, &[Target { flow, rollout: &rollout.id, seen: seen.as_ref() }]).await {
+            result?;
+        }
+    }
+    let authority = Authority::Preempt { fence: opened.book.fence, owner: request.by.clone() };
+    let recorded = record(ledger, flow, &opened, authority, entry(clock, request, event)).await?;
+    Ok(recorded.rollout.unwrap_or(rollout))
+}
+
+fn refused(flow: &FlowName, rollout: &Rollout, action: Action) -> InterventionError {
+    InterventionError::Refused(format!(
+        "flow {flow}: rollout {} stands at {} and cannot {} from there",
+        rollout.id,
+        rollout.phase,
+        action.name()
+    ))
+}
+
+fn entry(clock: &impl Clock, request: &Request, event: Event) -> Record {
+    Record {
+        by: Actor::Person(request.by.clone()),
+        event,
+        why: request.reason.clone(),
+        evidence: None,
+        at: request.now,
+        recorded_at: clock.now(),
+    }
+}
+
+async fn leased(
+    ledger: &impl Ledger,
+    clock: &impl Clock,
+    flow: &FlowName,
+    opened: &Opened,
+    request: &Request,
+    event: Event,
+) -> Result<Opened, LedgerError> {
+    let wall = clock.now();
+    let lease = ledger.lease(flow, &format!("{} {wall}", request.by), wall, wall + LEASE_FOR).await?;
+    let outcome = record(ledger, flow, opened, Authority::Lease(lease.clone()), entry(clock, request, event)).await;
+    let _ = ledger.release(flow, &lease).await;
+    outcome
+}

@@ -1,0 +1,308 @@
+//! What the use cases need of the world. Adapters implement these; the tests have fakes that fail, lag and crash.
+
+use jiff::{SignedDuration, Timestamp};
+use serin_core::ledger::{Hash, StoredEntry};
+use serin_core::measurement::Window;
+use serin_core::projection::Seen;
+use serin_core::rollout::FlowName;
+use serin_core::weight::Weight;
+use std::collections::BTreeMap;
+use std::future::Future;
+
+/// The wall clock, and waiting on it.
+pub trait Clock {
+    /// The wall clock.
+    fn now(&self) -> Timestamp;
+    /// Waits.
+    fn sleep(&self, duration: SignedDuration) -> impl Future<Output = ()>;
+}
+
+/// A flow's ledger as it stands: read consistently.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Book {
+    /// Place of the last entry, 0 before the first.
+    pub revision: u64,
+    /// Hash of the last entry's stored bytes.
+    pub head_hash: Hash,
+    /// Grows with every change of the lease's holder.
+    pub fence: u64,
+    /// When the last rollback of this flow began.
+    pub last_rollback: Option<Timestamp>,
+    /// Entries of the latest rollout, oldest first; empty before the first.
+    pub entries: Vec<StoredEntry>,
+}
+
+impl Book {
+    /// A flow that has no ledger yet.
+    pub fn empty() -> Book {
+        Book { revision: 0, head_hash: Hash::genesis(), fence: 0, last_rollback: None, entries: Vec::new() }
+    }
+}
+
+/// The right to act on a flow, held by one run at a time.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Lease {
+    /// Whose.
+    pub owner: String,
+    /// The fence that came with it.
+    pub fence: u64,
+    /// Until when, on the wall clock.
+    pub until: Timestamp,
+}
+
+/// By what right an entry is recorded.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Authority {
+    /// The holder of the lease: conditional on revision, fence and owner.
+    Lease(Lease),
+    /// Containment preempts: conditional on revision and fence, takes over the lease and bumps the fence.
+    Preempt {
+        /// The fence that was read.
+        fence: u64,
+        /// Who takes over.
+        owner: String,
+    },
+}
+
+/// A message that was recorded together with the entry it tells of.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Notice {
+    /// `flow/rollout/revision/topic`: the same however often it is sent.
+    pub id: String,
+    /// Where to.
+    pub topic: Topic,
+    /// Plain ASCII, at most 100 characters.
+    pub subject: String,
+    /// JSON.
+    pub body: String,
+    /// For subscription filters.
+    pub attributes: BTreeMap<String, String>,
+}
+
+/// The two topics.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Topic {
+    /// People and their tools.
+    Alerts,
+    /// The rollback executor.
+    Rollback,
+}
+
+impl Topic {
+    /// Name in ids.
+    pub fn name(self) -> &'static str {
+        match self {
+            Topic::Alerts => "alert",
+            Topic::Rollback => "rollback",
+        }
+    }
+}
+
+/// One transaction on a flow's ledger.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Commit {
+    /// The flow.
+    pub flow: FlowName,
+    /// Revision it was based on.
+    pub base_revision: u64,
+    /// By what right.
+    pub authority: Authority,
+    /// The entry.
+    pub entry: StoredEntry,
+    /// Name of the phase after it.
+    pub phase: String,
+    /// First revision of the rollout.
+    pub first_revision: u64,
+    /// When the last rollback of this flow began.
+    pub last_rollback: Option<Timestamp>,
+    /// Until when ticks visit the flow; `None` while the rollout runs.
+    pub visit_until: Option<Timestamp>,
+    /// A configuration that must not be rolled out again, by hash.
+    pub quarantine: Option<String>,
+    /// A version that proved healthy: (Genesys flow id, version, configuration hash).
+    pub known_good: Option<(String, String, String)>,
+    /// What to tell.
+    pub notices: Vec<Notice>,
+}
+
+/// A flow that ticks visit.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ActiveFlow {
+    /// The flow.
+    pub flow: FlowName,
+    /// When visits end, once the rollout has ended.
+    pub visit_until: Option<Timestamp>,
+}
+
+/// Why the ledger did not do as asked.
+#[derive(Debug, thiserror::Error)]
+pub enum LedgerError {
+    /// Somebody else recorded first, or holds the lease: nothing was changed.
+    #[error("flow {flow}: {reason}; nothing was changed")]
+    Lost {
+        /// The flow.
+        flow: String,
+        /// What was in the way.
+        reason: String,
+    },
+    /// It cannot be trusted.
+    #[error(transparent)]
+    Broken(#[from] serin_core::ledger::BrokenLedger),
+    /// It could not be reached, or refused.
+    #[error("the ledger could not be reached: {0}")]
+    Unavailable(String),
+}
+
+/// The truth.
+pub trait Ledger {
+    /// Flows that ticks visit, read consistently.
+    fn active(&self) -> impl Future<Output = Result<Vec<ActiveFlow>, LedgerError>>;
+    /// A flow's ledger, read consistently.
+    fn load(&self, flow: &FlowName) -> impl Future<Output = Result<Book, LedgerError>>;
+    /// Takes the lease if it is free or over, as of `now`; bumps the fence.
+    fn lease(&self, flow: &FlowName, owner: &str, now: Timestamp, until: Timestamp) -> impl Future<Output = Result<Lease, LedgerError>>;
+    /// Gives the lease back, if it is still ours.
+    fn release(&self, flow: &FlowName, lease: &Lease) -> impl Future<Output = Result<(), LedgerError>>;
+    /// Appends an entry with all that belongs to it, or nothing. A commit that already stands (same bytes) succeeds.
+    fn commit(&self, commit: Commit) -> impl Future<Output = Result<(), LedgerError>>;
+    /// Ends the visits of a flow whose rollout has ended, unless something was recorded since `revision`.
+    fn retire(&self, flow: &FlowName, revision: u64) -> impl Future<Output = Result<(), LedgerError>>;
+    /// Recorded windows of a rollout that start at or after `from`.
+    fn windows(&self, flow: &FlowName, rollout: &str, from: Timestamp) -> impl Future<Output = Result<Vec<Window>, LedgerError>>;
+    /// Records windows; those of an hour replace what was recorded of that hour.
+    fn record_windows(&self, flow: &FlowName, rollout: &str, windows: &[Window]) -> impl Future<Output = Result<(), LedgerError>>;
+    /// Whether a configuration is quarantined.
+    fn is_quarantined(&self, flow: &FlowName, configuration: &str) -> impl Future<Output = Result<bool, LedgerError>>;
+    /// The right to restore, one at a time across all flows; `false` if another flow has it.
+    fn restoration(&self, flow: &FlowName, now: Timestamp, until: Timestamp) -> impl Future<Output = Result<bool, LedgerError>>;
+    /// Gives it back.
+    fn restoration_done(&self, flow: &FlowName) -> impl Future<Output = Result<(), LedgerError>>;
+    /// Notices not sent yet.
+    fn outbox(&self) -> impl Future<Output = Result<Vec<Notice>, LedgerError>>;
+    /// A notice was sent.
+    fn sent(&self, notice: &Notice) -> impl Future<Output = Result<(), LedgerError>>;
+    /// Time of the event that the last tick served.
+    fn last_tick(&self) -> impl Future<Output = Result<Option<Timestamp>, LedgerError>>;
+    /// Remembers it.
+    fn record_tick(&self, time: Timestamp) -> impl Future<Output = Result<(), LedgerError>>;
+}
+
+/// Why a parameter was not read or written.
+#[derive(Debug, thiserror::Error)]
+#[error("parameter {name}: {reason}")]
+pub struct ParameterError {
+    /// Which.
+    pub name: String,
+    /// Why.
+    pub reason: String,
+}
+
+/// The projection that the caller's question is answered from.
+pub trait Parameters {
+    /// The parameters of a flow.
+    fn read(&self, flow: &FlowName) -> impl Future<Output = Result<Seen, ParameterError>>;
+    /// Writes the percentage; returns the version it got. `raise` writes are never retried: a late one could overtake a lowering.
+    fn put_percentage(&self, flow: &FlowName, weight: Weight, raise: bool) -> impl Future<Output = Result<i64, ParameterError>>;
+    /// Values the percentage had, with version and whether somebody else wrote it, newest first.
+    fn history(&self, flow: &FlowName) -> impl Future<Output = Result<Vec<(String, i64)>, ParameterError>>;
+    /// Marks a rollout as contained.
+    fn put_halt(&self, flow: &FlowName, rollout: &str) -> impl Future<Output = Result<(), ParameterError>>;
+    /// Writes the `rollout` parameter.
+    fn put_rollout(&self, flow: &FlowName, split: &str) -> impl Future<Output = Result<(), ParameterError>>;
+    /// Every active flow was visited at this time of the wall clock.
+    fn beat(&self, at: Timestamp) -> impl Future<Output = Result<(), ParameterError>>;
+}
+
+/// Which rows of the analytics belong to a rollout.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CohortFlows {
+    /// Stable flow id and version.
+    pub stable: (String, String),
+    /// Canary flow id and version.
+    pub canary: (String, String),
+}
+
+/// Why nothing was measured. It says nothing about any canary.
+#[derive(Debug, Clone, thiserror::Error)]
+#[error("{0}")]
+pub struct Unmeasured(pub String);
+
+/// The vendor's analytics.
+pub trait Analytics {
+    /// Per-minute counts of the cohorts, for whole minutes from `from` to before `to`, in the order asked. One query covers many flows.
+    fn measure(&self, flows: &[CohortFlows], from: Timestamp, to: Timestamp) -> impl Future<Output = Result<Vec<Vec<Window>>, Unmeasured>>;
+}
+
+/// A flow in Genesys Cloud.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FlowState {
+    /// Its name.
+    pub name: String,
+    /// Its published version, if any.
+    pub published: Option<String>,
+    /// Person or client that holds its lock, if any.
+    pub locked_by: Option<String>,
+    /// Its latest operation, if any.
+    pub operation: Option<Operation>,
+}
+
+/// An operation on a flow.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Operation {
+    /// Its id.
+    pub id: String,
+    /// Whether it still runs.
+    pub running: bool,
+    /// Why it failed, if it did.
+    pub failure: Option<String>,
+}
+
+impl FlowState {
+    /// Whether an operation runs on it.
+    pub fn is_busy(&self) -> bool {
+        self.operation.as_ref().is_some_and(|o| o.running)
+    }
+}
+
+/// Why Genesys Cloud did not do as asked, by what the caller does next.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum FlowError {
+    /// Wait; nobody is to blame.
+    #[error("{0}")]
+    TryLater(String),
+    /// Somebody holds the lock.
+    #[error("flow {flow} is locked by {holder}; it is never unlocked by force")]
+    Locked {
+        /// Flow id.
+        flow: String,
+        /// Who.
+        holder: String,
+    },
+    /// It is not there.
+    #[error("{0}")]
+    Gone(String),
+    /// It will not work by waiting.
+    #[error("{0}")]
+    Refused(String),
+}
+
+/// Flows in Genesys Cloud. Only the executor's client may publish.
+pub trait Flows {
+    /// The flow as it is.
+    fn flow(&self, flow: &str) -> impl Future<Output = Result<FlowState, FlowError>>;
+    /// Published versions, latest first: what a flow can go back to.
+    fn published_versions(&self, flow: &str) -> impl Future<Output = Result<Vec<String>, FlowError>>;
+    /// Configuration hash of a version, name and ids left out. A version that does not exist is `Gone`.
+    fn configuration_hash(&self, flow: &str, version: &str) -> impl Future<Output = Result<String, FlowError>>;
+    /// Starts publishing a version that exists; returns the operation's id.
+    fn publish(&self, flow: &str, version: &str) -> impl Future<Output = Result<String, FlowError>>;
+    /// Publishes the configuration that `from` runs into the flow `to`, under the name of `to`. `TryLater` if it is still running
+    /// when the adapter's patience ends.
+    fn copy(&self, from: &str, to: &str) -> impl Future<Output = Result<(), FlowError>>;
+}
+
+/// The two topics.
+pub trait Notifier {
+    /// Publishes; an error is logged and tried again at the next tick, never waited for.
+    fn publish(&self, notice: &Notice) -> impl Future<Output = Result<(), String>>;
+}

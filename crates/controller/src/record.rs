@@ -1,0 +1,186 @@
+//! The one way an entry gets into the ledger: with the alert that tells of it, or not at all.
+
+use crate::ports::{Authority, Book, Commit, Ledger, LedgerError, Notice, Topic};
+use jiff::{SignedDuration, Timestamp};
+use serin_core::alert::{Alert, RollbackRequest};
+use serin_core::ledger::{Entry, SCHEMA, StoredEntry};
+use serin_core::measurement::Comparison;
+use serin_core::phase::{Event, Phase};
+use serin_core::rollout::{Actor, FlowName, Rollout};
+use std::collections::BTreeMap;
+
+/// How long the parameters of an ended rollout are still repaired.
+const RECONCILED_FOR: SignedDuration = SignedDuration::from_hours(24);
+
+/// A flow's ledger with its latest rollout replayed.
+#[derive(Debug, Clone)]
+pub struct Opened {
+    /// As stored.
+    pub book: Book,
+    /// The replay, `None` before the first rollout.
+    pub rollout: Option<Rollout>,
+}
+
+/// Loads and replays a flow's ledger.
+pub async fn open(ledger: &impl Ledger, flow: &FlowName) -> Result<Opened, LedgerError> {
+    let book = ledger.load(flow).await?;
+    let rollout = match book.entries.is_empty() {
+        true => None,
+        false => Some(Rollout::replay(book.entries.iter().map(|s| &s.entry)).map_err(|e| broken(flow, &e))?),
+    };
+    Ok(Opened { book, rollout })
+}
+
+fn broken(flow: &FlowName, error: &serin_core::phase::IllegalTransition) -> LedgerError {
+    LedgerError::Unavailable(format!("flow {flow}: its entries do not replay: {error}; check it with `serin ledger verify`"))
+}
+
+/// What to record.
+#[derive(Debug, Clone)]
+pub struct Record {
+    /// Who.
+    pub by: Actor,
+    /// What.
+    pub event: Event,
+    /// Why, in a sentence.
+    pub why: String,
+    /// What both cohorts looked like.
+    pub evidence: Option<Comparison>,
+    /// The clock the rollout runs by.
+    pub at: Timestamp,
+    /// The wall clock.
+    pub recorded_at: Timestamp,
+}
+
+/// Records an event on the rollout that was opened; returns the ledger as it stands after it.
+pub async fn record(
+    ledger: &impl Ledger,
+    flow: &FlowName,
+    opened: &Opened,
+    authority: Authority,
+    record: Record,
+) -> Result<Opened, LedgerError> {
+    let Opened { book, rollout } = opened;
+    let opens = matches!(record.event, Event::Requested { .. });
+    let id = match (&rollout, opens) {
+        (Some(rollout), false) => rollout.id.clone(),
+        (previous, _) => serin_core::rollout::rollout_id(record.at, previous.as_ref().map(|r| r.id.as_str())),
+    };
+    let entry = Entry {
+        schema: SCHEMA,
+        flow: flow.clone(),
+        rollout: id,
+        revision: book.revision + 1,
+        at: record.at,
+        recorded_at: record.recorded_at,
+        by: record.by,
+        event: record.event,
+        why: record.why,
+        evidence: record.evidence,
+        previous: book.head_hash.clone(),
+    };
+    let before = if opens { None } else { rollout.as_ref() };
+    let after = match before {
+        Some(rollout) => rollout.clone().after(&entry),
+        None => Rollout::replay([&entry]),
+    }
+    .map_err(|illegal| LedgerError::Lost { flow: flow.to_string(), reason: illegal.to_string() })?;
+    let stored = StoredEntry::seal(entry);
+    let commit = transaction(flow, book, before, &after, &stored, authority.clone());
+    let mut book =
+        Book { revision: commit.base_revision + 1, head_hash: stored.hash(), last_rollback: commit.last_rollback, ..book.clone() };
+    if let Authority::Preempt { fence, .. } = authority {
+        book.fence = fence + 1;
+    }
+    ledger.commit(commit).await?;
+    if opens {
+        book.entries.clear();
+    }
+    book.entries.push(stored);
+    Ok(Opened { book, rollout: Some(after) })
+}
+
+fn transaction(
+    flow: &FlowName,
+    book: &Book,
+    before: Option<&Rollout>,
+    after: &Rollout,
+    stored: &StoredEntry,
+    authority: Authority,
+) -> Commit {
+    let entry = &stored.entry;
+    let changed = before.is_none_or(|b| b.phase != after.phase);
+    let rolls_back = matches!(entry.event, Event::RollbackStarted { .. });
+    let first_revision = match before {
+        None => entry.revision,
+        Some(_) => book.entries.first().map_or(entry.revision, |first| first.entry.revision),
+    };
+    let mut notices = Vec::new();
+    if changed {
+        notices.push(alert(after, stored));
+    }
+    if rolls_back {
+        notices.push(wake_up(after, entry));
+    }
+    Commit {
+        flow: flow.clone(),
+        base_revision: book.revision,
+        authority,
+        entry: stored.clone(),
+        phase: after.phase.name().to_owned(),
+        first_revision,
+        last_rollback: if rolls_back { Some(entry.at) } else { book.last_rollback },
+        // `NeedsHuman` is visited until a person clears it.
+        visit_until: after.phase.is_finished().then(|| entry.at + RECONCILED_FOR),
+        quarantine: rolls_back.then(|| after.snapshot.as_ref().map(|s| s.canary_hash.clone())).flatten(),
+        known_good: known_good(after, &entry.event),
+        notices,
+    }
+}
+
+fn known_good(rollout: &Rollout, event: &Event) -> Option<(String, String, String)> {
+    match (event, &rollout.finalized_version, &rollout.snapshot) {
+        (Event::Finalized, Some(version), Some(snapshot)) => {
+            Some((rollout.plan.stable.flow_id.clone(), version.clone(), snapshot.canary_hash.clone()))
+        }
+        _ => None,
+    }
+}
+
+fn alert(rollout: &Rollout, stored: &StoredEntry) -> Notice {
+    let alert = Alert::of(rollout, stored);
+    let attributes = [
+        ("flow", alert.flow_id.clone()),
+        ("incident_type", alert.incident_type.clone()),
+        ("severity", serde_json::to_value(alert.severity).ok().and_then(|v| v.as_str().map(str::to_owned)).unwrap_or_default()),
+    ];
+    Notice {
+        id: format!("{}/{}", alert.dedup_key, Topic::Alerts.name()),
+        topic: Topic::Alerts,
+        subject: alert.subject(),
+        body: serde_json::to_string(&alert).expect("an alert has no map with keys that are not text"),
+        attributes: attributes.into_iter().map(|(k, v)| (k.to_owned(), v)).collect(),
+    }
+}
+
+fn wake_up(rollout: &Rollout, entry: &Entry) -> Notice {
+    let request = RollbackRequest {
+        flow: entry.flow.clone(),
+        rollout: Some(rollout.id.clone()),
+        reason: entry.why.clone(),
+        requested_by: entry.by.to_string(),
+        at: Some(entry.at),
+    };
+    Notice {
+        id: format!("{}/{}/{}/{}", entry.flow, rollout.id, entry.revision, Topic::Rollback.name()),
+        topic: Topic::Rollback,
+        subject: format!("restore {}", entry.flow),
+        body: serde_json::to_string(&request).expect("a request has no map"),
+        attributes: BTreeMap::from([("flow".to_owned(), entry.flow.to_string())]),
+    }
+}
+
+/// Whether a phase is one the executor works in.
+pub fn is_executors(phase: &Phase) -> bool {
+    matches!(phase, Phase::Preparing | Phase::Finalizing | Phase::RollingBack)
+}

@@ -1,0 +1,525 @@
+//! The executor's work on Genesys Cloud: prepare a canary flow, finalize a promotion, put a flow back.
+//!
+//! Intent → act → outcome. Each piece of work begins by looking at what is, so a rerun finishes what a crash began; none waits
+//! longer than a function may run, for the next tick goes on.
+
+use crate::contain::{Target, contain};
+use crate::evaluate::RolloutClock;
+use crate::outbox;
+use crate::ports::{Authority, Clock, FlowError, FlowState, Flows, Lease, Ledger, LedgerError, Notifier, Parameters};
+use crate::record::{Opened, Record, is_executors, open, record};
+use jiff::{SignedDuration, Timestamp};
+use serde::Serialize;
+use serin_core::alert::RollbackRequest;
+use serin_core::phase::{Event, Phase};
+use serin_core::rollout::{Actor, Cause, FlowName, Rollout, Snapshot};
+use serin_core::weight::Weight;
+
+/// The ports the executor needs.
+#[derive(Debug)]
+pub struct Ports<'a, L, P, F, N, C> {
+    /// The truth.
+    pub ledger: &'a L,
+    /// The projection.
+    pub parameters: &'a P,
+    /// Flows, by a client that may publish.
+    pub flows: &'a F,
+    /// The topics.
+    pub notifier: &'a N,
+    /// The wall clock.
+    pub clock: &'a C,
+}
+
+/// What one run is told besides its ports.
+#[derive(Debug, Clone)]
+pub struct Run {
+    /// Time of the event or message.
+    pub time: Timestamp,
+    /// Which clock counts.
+    pub clock: RolloutClock,
+    /// Identity of this run, for the lease.
+    pub id: String,
+}
+
+/// What was done on one flow.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Worked {
+    /// The flow.
+    pub flow: FlowName,
+    /// Where its rollout stands now.
+    pub phase: String,
+    /// What was done, or what is waited for.
+    pub step: String,
+}
+
+/// Longer than a function may run.
+const LEASE_FOR: SignedDuration = SignedDuration::from_secs(75);
+/// Between two looks at a running publish.
+const POLL: SignedDuration = SignedDuration::from_secs(1);
+/// Looks at a running publish before the next tick takes over.
+const POLLS: u32 = 25;
+/// Between two tries at a flow that a person has locked.
+const LOCK_PAUSE: SignedDuration = SignedDuration::from_secs(60);
+/// Tries before a person is called.
+const LOCK_TRIES: u32 = 3;
+/// A request older than this is void.
+const VOID_AFTER: SignedDuration = SignedDuration::from_mins(10);
+
+/// Goes on with whatever is preparing, finalizing or rolling back.
+pub async fn work<L: Ledger, P: Parameters, F: Flows, N: Notifier, C: Clock>(
+    ports: &Ports<'_, L, P, F, N, C>,
+    run: &Run,
+) -> Result<Vec<Worked>, LedgerError> {
+    let mut worked = Vec::new();
+    for active in ports.ledger.active().await? {
+        // One flow's trouble is not the next one's.
+        match work_on(ports, run, &active.flow).await {
+            Ok(Some(done)) => worked.push(done),
+            Ok(None) => {}
+            Err(error) => {
+                tracing::error!(flow = %active.flow, %error, "not worked on; the next tick tries again");
+                worked.push(Worked { flow: active.flow, phase: "unknown".into(), step: error.to_string() });
+            }
+        }
+    }
+    outbox::send(ports.ledger, ports.notifier).await;
+    Ok(worked)
+}
+
+/// Serves a request to put a flow back: contains, records, restores. `sent` is when the message was sent, on the wall clock.
+pub async fn serve<L: Ledger, P: Parameters, F: Flows, N: Notifier, C: Clock>(
+    ports: &Ports<'_, L, P, F, N, C>,
+    run: &Run,
+    request: &RollbackRequest,
+    sent: Timestamp,
+) -> Result<Worked, LedgerError> {
+    let flow = &request.flow;
+    let worked = |phase: &str, step: String| Worked { flow: flow.clone(), phase: phase.to_owned(), step };
+    let mut opened = open(ports.ledger, flow).await?;
+    let Some(rollout) = opened.rollout.clone() else {
+        return Ok(worked("none", format!("flow {flow} has no rollout: nothing to put back")));
+    };
+    let phase = rollout.phase.name();
+    if let Some(meant) = request.rollout.as_ref().filter(|meant| **meant != rollout.id) {
+        return Ok(worked(phase, format!("the request means rollout {meant}, the latest is {}: nothing done", rollout.id)));
+    }
+    let opened_at = opened.book.entries.first().map(|first| first.entry.recorded_at);
+    if request.rollout.is_none() && opened_at.is_some_and(|at| sent < at) {
+        return Ok(worked(phase, format!("the request is older than rollout {}: nothing done", rollout.id)));
+    }
+    if rollout.phase.is_terminal() {
+        return Ok(worked(phase, format!("rollout {} has ended as {phase}: nothing to put back", rollout.id)));
+    }
+    if rollout.phase != Phase::RollingBack {
+        if ports.clock.now().duration_since(sent) > VOID_AFTER {
+            return Ok(worked(phase, "the request is older than 10 minutes and void: send it again if it is still meant".into()));
+        }
+        let cause = Cause::Requested { by: request.requested_by.clone(), reason: request.reason.clone() };
+        opened = begin(ports, run, flow, opened, cause).await?;
+    }
+    tracing::info!(%flow, phase = opened.rollout.as_ref().map(|r| r.phase.name()), "rollback request served");
+    let done = work_on(ports, run, flow).await?;
+    outbox::send(ports.ledger, ports.notifier).await;
+    Ok(done.unwrap_or_else(|| worked("RollingBack", "another run is at it".into())))
+}
+
+/// Contains first, then takes the ledger over.
+async fn begin<L: Ledger, P: Parameters, F, N, C: Clock>(
+    ports: &Ports<'_, L, P, F, N, C>,
+    run: &Run,
+    flow: &FlowName,
+    mut opened: Opened,
+    cause: Cause,
+) -> Result<Opened, LedgerError> {
+    let rollout = opened.rollout.clone().expect("a rollback is of a rollout");
+    put_on_stable(ports, flow, &rollout).await;
+    let by = match &cause {
+        Cause::Requested { by, .. } => Actor::Person(by.clone()),
+        _ => executor(),
+    };
+    let event = match rollout.phase {
+        // No call was moved yet: there is nothing to put back.
+        Phase::Preparing | Phase::Contaminated => Event::Aborted { reason: cause.to_string() },
+        _ => Event::RollbackStarted { cause: cause.clone() },
+    };
+    for _ in 0..5 {
+        let authority = Authority::Preempt { fence: opened.book.fence, owner: run.id.clone() };
+        let entry = note(ports.clock, run, by.clone(), event.clone(), cause.to_string());
+        match record(ports.ledger, flow, &opened, authority, entry).await {
+            Err(LedgerError::Lost { .. }) => opened = open(ports.ledger, flow).await?,
+            outcome => return outcome,
+        }
+        let over = opened.rollout.as_ref().is_none_or(|now| now.id != rollout.id || now.is_contained() || now.phase.is_terminal());
+        if over {
+            return Ok(opened);
+        }
+    }
+    Err(LedgerError::Lost { flow: flow.to_string(), reason: "others kept recording".into() })
+}
+
+async fn put_on_stable<L, P: Parameters, F, N, C>(ports: &Ports<'_, L, P, F, N, C>, flow: &FlowName, rollout: &Rollout) -> bool {
+    let seen = ports.parameters.read(flow).await.ok();
+    let results = contain(ports.parameters, &[Target { flow, rollout: &rollout.id, seen: seen.as_ref() }]).await;
+    for error in results.iter().filter_map(|r| r.as_ref().err()) {
+        tracing::error!(%flow, %error, "containment incomplete; every tick tries again");
+    }
+    results.iter().all(Result::is_ok)
+}
+
+fn executor() -> Actor {
+    Actor::Serin("rollback-executor".into())
+}
+
+fn note(clock: &impl Clock, run: &Run, by: Actor, event: Event, why: String) -> Record {
+    let wall = clock.now();
+    let at = match run.clock {
+        RolloutClock::Wall => wall,
+        RolloutClock::Event => run.time,
+    };
+    Record { by, event, why, evidence: None, at, recorded_at: wall }
+}
+
+/// One flow under its lease.
+struct Task<'a, 'p, L, P, F, N, C> {
+    ports: &'a Ports<'p, L, P, F, N, C>,
+    run: &'a Run,
+    flow: &'a FlowName,
+    lease: Lease,
+    opened: Opened,
+}
+
+async fn work_on<L: Ledger, P: Parameters, F: Flows, N: Notifier, C: Clock>(
+    ports: &Ports<'_, L, P, F, N, C>,
+    run: &Run,
+    flow: &FlowName,
+) -> Result<Option<Worked>, LedgerError> {
+    let opened = open(ports.ledger, flow).await?;
+    let Some(rollout) = opened.rollout.as_ref().filter(|r| is_executors(&r.phase)) else { return Ok(None) };
+    if rollout.phase == Phase::Preparing && rollout.canary_version.is_some() {
+        return Ok(None);
+    }
+    // Calls must be on stable whoever holds the lease.
+    if rollout.phase == Phase::RollingBack {
+        put_on_stable(ports, flow, rollout).await;
+    }
+    let wall = ports.clock.now();
+    let lease = match ports.ledger.lease(flow, &run.id, wall, wall + LEASE_FOR).await {
+        Ok(lease) => lease,
+        Err(LedgerError::Lost { reason, .. }) => {
+            return Ok(Some(Worked { flow: flow.clone(), phase: rollout.phase.name().into(), step: reason }));
+        }
+        Err(error) => return Err(error),
+    };
+    let mut task = Task { ports, run, flow, lease, opened: open(ports.ledger, flow).await? };
+    let outcome = task.step().await;
+    if let Err(error) = ports.ledger.release(flow, &task.lease).await {
+        tracing::warn!(%flow, %error, "lease not given back; it ends by itself");
+    }
+    let step = outcome?;
+    let phase = task.rollout().phase.name().to_owned();
+    tracing::info!(%flow, phase, step, "worked");
+    Ok(Some(Worked { flow: flow.clone(), phase, step }))
+}
+
+/// How a publish came out.
+enum Published {
+    /// The flow runs the wanted configuration, as this version.
+    As(String),
+    /// Still running; the next tick looks again.
+    Running,
+    /// It failed.
+    Failed(String),
+}
+
+impl<L: Ledger, P: Parameters, F: Flows, N: Notifier, C: Clock> Task<'_, '_, L, P, F, N, C> {
+    fn rollout(&self) -> &Rollout {
+        self.opened.rollout.as_ref().expect("a task is made of a flow with a rollout")
+    }
+
+    async fn record(&mut self, event: Event, why: String) -> Result<String, LedgerError> {
+        let entry = note(self.ports.clock, self.run, executor(), event, why.clone());
+        self.opened = record(self.ports.ledger, self.flow, &self.opened, Authority::Lease(self.lease.clone()), entry).await?;
+        Ok(why)
+    }
+
+    async fn step(&mut self) -> Result<String, LedgerError> {
+        match self.rollout().phase {
+            Phase::Preparing => self.prepare().await,
+            Phase::Finalizing => self.finalize().await,
+            Phase::RollingBack => self.put_back().await,
+            _ => Ok("nothing to do: another run finished".into()),
+        }
+    }
+
+    // ---- Preparing ----
+
+    async fn prepare(&mut self) -> Result<String, LedgerError> {
+        if self.rollout().canary_version.is_some() {
+            return Ok("nothing to do: prepared".into());
+        }
+        let snapshot = match self.rollout().snapshot.clone() {
+            Some(snapshot) => snapshot,
+            None => match self.snapshot().await {
+                Ok(snapshot) => {
+                    if self.ports.ledger.is_quarantined(self.flow, &snapshot.canary_hash).await? {
+                        return self.fail_preparation("this configuration was rolled back before and is quarantined; change it, or clear the quarantine once the cause is known".into()).await;
+                    }
+                    let why = format!("before: stable {}, canary flow goes back to {}", snapshot.stable_version, snapshot.rollback_target);
+                    self.record(Event::SnapshotTaken { snapshot: snapshot.clone() }, why).await?;
+                    snapshot
+                }
+                Err(error) => return self.unprepared(error).await,
+            },
+        };
+        let (flow, version) = (self.rollout().plan.canary.flow_id.clone(), self.rollout().plan.canary.version.clone());
+        match self.publish_version(&flow, &version, &snapshot.canary_hash).await {
+            Ok(Published::As(version)) => {
+                let why = format!("the canary flow runs version {version}");
+                self.record(Event::Prepared { canary_version: version }, why).await
+            }
+            Ok(Published::Running) => Ok(format!("version {version} is being published into the canary flow")),
+            Ok(Published::Failed(reason)) => self.fail_preparation(format!("version {version} was not published: {reason}")).await,
+            Err(error) => self.unprepared(error).await,
+        }
+    }
+
+    async fn unprepared(&mut self, error: FlowError) -> Result<String, LedgerError> {
+        match error {
+            FlowError::TryLater(_) | FlowError::Locked { .. } => Ok(format!("waiting: {error}")),
+            FlowError::Gone(_) | FlowError::Refused(_) => self.fail_preparation(error.to_string()).await,
+        }
+    }
+
+    async fn fail_preparation(&mut self, reason: String) -> Result<String, LedgerError> {
+        self.record(Event::PreparationFailed { reason: reason.clone() }, reason).await
+    }
+
+    /// What stands in Genesys before anything is changed.
+    async fn snapshot(&self) -> Result<Snapshot, FlowError> {
+        let plan = &self.rollout().plan;
+        let flows = self.ports.flows;
+        let stable = flows.flow(&plan.stable.flow_id).await?;
+        let canary = flows.flow(&plan.canary.flow_id).await?;
+        unlocked(&plan.canary.flow_id, &canary)?;
+        let stable_version = published(&plan.stable.flow_id, &stable)?;
+        let rollback_target = match canary.published {
+            Some(version) if version != plan.canary.version => version,
+            // It runs already: the way back is what it ran before.
+            _ => {
+                let earlier = flows.published_versions(&plan.canary.flow_id).await?.into_iter().find(|v| *v != plan.canary.version);
+                let none = || {
+                    FlowError::Refused(format!(
+                        "canary flow {} has no published version to go back to; publish a known-good one first",
+                        plan.canary.flow_id
+                    ))
+                };
+                earlier.ok_or_else(none)?
+            }
+        };
+        Ok(Snapshot {
+            stable_hash: flows.configuration_hash(&plan.stable.flow_id, &stable_version).await?,
+            stable_version,
+            rollback_hash: flows.configuration_hash(&plan.canary.flow_id, &rollback_target).await?,
+            rollback_target,
+            canary_hash: flows.configuration_hash(&plan.canary.flow_id, &plan.canary.version).await?,
+        })
+    }
+
+    // ---- publishing ----
+
+    /// Publishes a version unless its configuration already runs, and looks until it does.
+    async fn publish_version(&self, flow: &str, version: &str, hash: &str) -> Result<Published, FlowError> {
+        let state = self.ports.flows.flow(flow).await?;
+        if let Some(running) = self.runs(flow, &state, hash).await? {
+            return Ok(Published::As(running));
+        }
+        unlocked(flow, &state)?;
+        if state.is_busy() {
+            return self.watch(flow, hash, None).await;
+        }
+        let operation = self.ports.flows.publish(flow, version).await?;
+        self.watch(flow, hash, Some(&operation)).await
+    }
+
+    async fn watch(&self, flow: &str, hash: &str, operation: Option<&str>) -> Result<Published, FlowError> {
+        for _ in 0..POLLS {
+            let state = self.ports.flows.flow(flow).await?;
+            if let Some(running) = self.runs(flow, &state, hash).await? {
+                return Ok(Published::As(running));
+            }
+            match &state.operation {
+                Some(done) if operation == Some(&done.id) && !done.running => {
+                    // Publish answers well for a version that it then does not publish: only what runs counts.
+                    let reason = done.failure.clone().unwrap_or_else(|| "the operation ended well, but the flow does not run it".into());
+                    return Ok(Published::Failed(reason));
+                }
+                // Somebody else's operation ended; the next tick publishes ours.
+                Some(other) if operation.is_none() && !other.running => return Ok(Published::Running),
+                _ => self.ports.clock.sleep(POLL).await,
+            }
+        }
+        Ok(Published::Running)
+    }
+
+    /// The version that runs, if it has the wanted configuration. Numbers may be minted anew; the configuration decides.
+    async fn runs(&self, flow: &str, state: &FlowState, hash: &str) -> Result<Option<String>, FlowError> {
+        let Some(version) = state.published.as_ref().filter(|_| !state.is_busy()) else { return Ok(None) };
+        let running = self.ports.flows.configuration_hash(flow, version).await?;
+        Ok((running == hash).then(|| version.clone()))
+    }
+
+    // ---- Finalizing ----
+
+    async fn finalize(&mut self) -> Result<String, LedgerError> {
+        if self.rollout().finalized_version.is_none() {
+            match self.publish_into_stable().await? {
+                Some(waiting) => return Ok(waiting),
+                None if self.rollout().phase != Phase::Finalizing => return Ok("a person is needed".into()),
+                None => {}
+            }
+        }
+        // Both flows run the same version by now, so a crash in between harms nobody.
+        match self.ports.parameters.read(self.flow).await {
+            Ok(seen) if seen.is_zero() => {}
+            Ok(_) => {
+                if let Err(error) = self.ports.parameters.put_percentage(self.flow, Weight::ZERO, false).await {
+                    return Ok(format!("waiting: {error}"));
+                }
+            }
+            Err(error) => return Ok(format!("waiting: {error}")),
+        }
+        let version = self.rollout().finalized_version.clone().unwrap_or_default();
+        self.record(Event::Finalized, format!("the stable flow runs the promoted version as {version}; calls are back on it")).await
+    }
+
+    /// `None` once the stable flow runs the promoted configuration.
+    async fn publish_into_stable(&mut self) -> Result<Option<String>, LedgerError> {
+        let plan = self.rollout().plan.clone();
+        let (from, to) = (plan.canary.flow_id.clone(), plan.stable.flow_id.clone());
+        let wanted = self.rollout().snapshot.as_ref().map(|s| s.canary_hash.clone()).unwrap_or_default();
+        let mut tried = false;
+        loop {
+            let outcome = self.look_at_stable(&to, &wanted).await;
+            match outcome {
+                Ok(Ok(version)) => {
+                    let why = format!("the stable flow runs the promoted configuration as version {version}");
+                    self.record(Event::StablePublished { version }, why).await?;
+                    return Ok(None);
+                }
+                Ok(Err(base_version)) if !tried => {
+                    if !self.rollout().publishing {
+                        let why = format!("the promoted version is published into the stable flow, which runs {base_version}");
+                        self.record(Event::FinalizeStarted { base_version }, why).await?;
+                    }
+                    tried = true;
+                    if let Err(error) = self.ports.flows.copy(&from, &to).await {
+                        return self.unfinalized(error).await;
+                    }
+                }
+                Ok(Err(base_version)) => return Ok(Some(format!("waiting: the stable flow still runs {base_version}"))),
+                Err(error) => return self.unfinalized(error).await,
+            }
+        }
+    }
+
+    async fn look_at_stable(&self, flow: &str, wanted: &str) -> Result<Result<String, String>, FlowError> {
+        let state = self.ports.flows.flow(flow).await?;
+        if let Some(version) = self.runs(flow, &state, wanted).await? {
+            return Ok(Ok(version));
+        }
+        unlocked(flow, &state)?;
+        if state.is_busy() {
+            return Err(FlowError::TryLater(format!("an operation runs on stable flow {flow}")));
+        }
+        Ok(Err(published(flow, &state)?))
+    }
+
+    async fn unfinalized(&mut self, error: FlowError) -> Result<Option<String>, LedgerError> {
+        match error {
+            FlowError::TryLater(_) | FlowError::Locked { .. } => Ok(Some(format!("waiting: {error}"))),
+            FlowError::Gone(_) | FlowError::Refused(_) => {
+                let reason = format!(
+                    "the stable flow cannot get the promoted version: {error}; all calls stay on the canary flow, which works. Publish it into the stable flow by hand, then `serin clear`"
+                );
+                self.record(Event::HumanNeeded { reason: reason.clone() }, reason).await?;
+                Ok(None)
+            }
+        }
+    }
+
+    // ---- RollingBack ----
+
+    async fn put_back(&mut self) -> Result<String, LedgerError> {
+        let wall = self.ports.clock.now();
+        if let Some(next_at) = self.rollout().restoration.next_at.filter(|at| self.now() < *at) {
+            return Ok(format!("waiting for the lock's holder until {next_at:.0}"));
+        }
+        if !self.ports.ledger.restoration(self.flow, wall, wall + LEASE_FOR).await? {
+            return Ok("waiting: another flow is being restored".into());
+        }
+        let outcome = self.restore().await;
+        if let Err(error) = self.ports.ledger.restoration_done(self.flow).await {
+            tracing::warn!(flow = %self.flow, %error, "the right to restore was not given back; it ends by itself");
+        }
+        outcome
+    }
+
+    async fn restore(&mut self) -> Result<String, LedgerError> {
+        let Some(snapshot) = self.rollout().snapshot.clone() else {
+            return self.call_human("no version to go back to is recorded; calls are on stable".into()).await;
+        };
+        let flow = self.rollout().plan.canary.flow_id.clone();
+        let target = snapshot.rollback_target.clone();
+        if !self.rollout().restoration.publishing {
+            let base_version = self.ports.flows.flow(&flow).await.ok().and_then(|s| s.published).unwrap_or_default();
+            let why = format!("version {target} is published into the canary flow, which runs {base_version}");
+            self.record(Event::RestorationStarted { base_version }, why).await?;
+        }
+        match self.publish_version(&flow, &target, &snapshot.rollback_hash).await {
+            Ok(Published::As(version)) => {
+                let why = format!("the canary flow runs version {version} again, verified by its configuration");
+                self.record(Event::RollbackFinished { version }, why).await
+            }
+            Ok(Published::Running) => Ok(format!("version {target} is being published into the canary flow")),
+            Ok(Published::Failed(reason)) => {
+                self.call_human(format!("version {target} was not published into the canary flow: {reason}; calls are on stable. Publish it by hand, then `serin clear`")).await
+            }
+            Err(FlowError::Locked { holder, .. }) => self.locked_out(holder).await,
+            Err(FlowError::TryLater(reason)) => Ok(format!("waiting: {reason}")),
+            Err(error @ (FlowError::Gone(_) | FlowError::Refused(_))) => {
+                self.call_human(format!("version {target} cannot be published into the canary flow: {error}; calls are on stable. Publish a known-good version by hand, then `serin clear`")).await
+            }
+        }
+    }
+
+    async fn locked_out(&mut self, holder: String) -> Result<String, LedgerError> {
+        if self.rollout().restoration.lock_tries >= LOCK_TRIES {
+            return self.call_human(format!("the canary flow is locked by {holder} and is never unlocked by force; calls are on stable. Ask {holder} to leave the flow, publish the known-good version, then `serin clear`")).await;
+        }
+        let next_at = self.now() + LOCK_PAUSE;
+        let why = format!("the canary flow is locked by {holder}; tried again at {next_at:.0}");
+        self.record(Event::RestorationDelayed { holder, next_at }, why).await
+    }
+
+    async fn call_human(&mut self, reason: String) -> Result<String, LedgerError> {
+        self.record(Event::HumanNeeded { reason: reason.clone() }, reason).await
+    }
+
+    fn now(&self) -> Timestamp {
+        match self.run.clock {
+            RolloutClock::Wall => self.ports.clock.now(),
+            RolloutClock::Event => self.run.time,
+        }
+    }
+}
+
+fn unlocked(flow: &str, state: &FlowState) -> Result<(), FlowError> {
+    match &state.locked_by {
+        Some(holder) => Err(FlowError::Locked { flow: flow.to_owned(), holder: holder.clone() }),
+        None => Ok(()),
+    }
+}
+
+fn published(flow: &str, state: &FlowState) -> Result<String, FlowError> {
+    state.published.clone().ok_or_else(|| FlowError::Refused(format!("flow {flow} ({}) has no published version", state.name)))
+}
