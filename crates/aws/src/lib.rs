@@ -1,1 +1,56 @@
-//! stub
+//! Adapter: DynamoDB (the truth), Parameter Store (the projection) and SNS (what is told), over one client each.
+
+pub mod clock;
+pub mod ledger;
+pub mod log;
+pub mod notifier;
+pub mod parameters;
+pub mod secret;
+pub mod settings;
+
+pub use clock::WallClock;
+pub use ledger::DynamoLedger;
+pub use notifier::SnsNotifier;
+pub use parameters::ParameterStore;
+pub use secret::SecureParameter;
+
+use aws_config::{BehaviorVersion, SdkConfig};
+use aws_smithy_http_client::tls;
+use std::time::Duration;
+
+/// The shared configuration of all clients.
+pub type Config = SdkConfig;
+
+/// Reads region, credentials and endpoints as every AWS tool does, with one HTTP client (rustls on ring) and bounded time: a call
+/// that hangs must not cost the tick.
+pub async fn load() -> Config {
+    let http =
+        aws_smithy_http_client::Builder::new().tls_provider(tls::Provider::Rustls(tls::rustls_provider::CryptoMode::Ring)).build_https();
+    let timeouts = aws_config::timeout::TimeoutConfig::builder()
+        .connect_timeout(Duration::from_secs(2))
+        .operation_attempt_timeout(Duration::from_secs(3))
+        .operation_timeout(Duration::from_secs(10))
+        .build();
+    aws_config::defaults(BehaviorVersion::latest()).http_client(http).timeout_config(timeouts).load().await
+}
+
+/// What an AWS error says, without the layers around it.
+fn said<E: std::error::Error + 'static, R: std::fmt::Debug>(error: aws_sdk_dynamodb::error::SdkError<E, R>) -> String {
+    match error.as_service_error() {
+        Some(service) => with_causes(service),
+        None => with_causes(&error),
+    }
+}
+
+fn with_causes(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        let line = cause.to_string();
+        if !text.contains(&line) {
+            text = format!("{text}: {line}");
+        }
+        source = cause.source();
+    }
+    text
+}

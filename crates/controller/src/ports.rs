@@ -306,3 +306,9 @@ pub trait Notifier {
     /// Publishes; an error is logged and tried again at the next tick, never waited for.
     fn publish(&self, notice: &Notice) -> impl Future<Output = Result<(), String>>;
 }
+
+/// A secret that may change while we run, such as an OAuth client's.
+pub trait Secret {
+    /// Its text, read anew. The error names where it is kept, never its value.
+    fn read(&self) -> impl Future<Output = Result<String, String>>;
+}

@@ -1,0 +1,442 @@
+//! DynamoDB: the truth. One table, string keys `pk` and `sk`:
+//!
+//! | pk | sk | holds |
+//! |---|---|---|
+//! | `FLOW#main_ivr` | `HEAD` | revision, head hash, fence, lease, first revision of the latest rollout, last rollback, phase (to look at) |
+//! | `FLOW#main_ivr` | `ENTRY#000000000012` | the stored bytes of an entry |
+//! | `FLOW#main_ivr` | `WINDOWS#r-…#2026-11-20T09` | the windows of one hour |
+//! | `FLOW#main_ivr` | `QUARANTINE#hash`, `GOOD#flow#version` | what must not, and what may, run again |
+//! | `ACTIVE` | `main_ivr` | a flow that ticks visit, until when |
+//! | `OUTBOX` | notice id | a notice to be sent |
+//! | `STAGE` | `TICK`, `RESTORATION` | last tick; the right to restore |
+
+use crate::{Config, said};
+use aws_sdk_dynamodb::error::SdkError;
+use aws_sdk_dynamodb::operation::transact_write_items::TransactWriteItemsError;
+use aws_sdk_dynamodb::types::{AttributeValue, Put, TransactWriteItem, Update};
+use jiff::{SignedDuration, Timestamp};
+use serin_controller::ports::{ActiveFlow, Authority, Book, Commit, Lease, Ledger, LedgerError, Notice, Topic};
+use serin_core::ledger::{Hash, StoredEntry};
+use serin_core::measurement::{Comparison, Counts, Window};
+use serin_core::rollout::FlowName;
+use std::collections::{BTreeMap, HashMap};
+
+type Item = HashMap<String, AttributeValue>;
+
+/// How long measurements are kept; entries are kept for ever.
+const WINDOWS_KEPT: SignedDuration = SignedDuration::from_hours(24 * 90);
+
+/// The ledger of one stage.
+#[derive(Debug, Clone)]
+pub struct DynamoLedger {
+    client: aws_sdk_dynamodb::Client,
+    table: String,
+}
+
+impl DynamoLedger {
+    /// With the table's name.
+    pub fn new(config: &Config, table: String) -> DynamoLedger {
+        DynamoLedger { client: aws_sdk_dynamodb::Client::new(config), table }
+    }
+
+    async fn get(&self, pk: String, sk: String) -> Result<Option<Item>, LedgerError> {
+        let get = self.client.get_item().table_name(&self.table).consistent_read(true).set_key(Some(key(pk, sk)));
+        Ok(get.send().await.map_err(unavailable)?.item)
+    }
+
+    async fn query(&self, pk: String, from: String, to: String) -> Result<Vec<Item>, LedgerError> {
+        let query = self
+            .client
+            .query()
+            .table_name(&self.table)
+            .consistent_read(true)
+            .key_condition_expression("pk = :pk AND sk BETWEEN :from AND :to");
+        let query = query
+            .expression_attribute_values(":pk", text(pk))
+            .expression_attribute_values(":from", text(from))
+            .expression_attribute_values(":to", text(to));
+        query.into_paginator().items().send().collect::<Result<Vec<_>, _>>().await.map_err(unavailable)
+    }
+}
+
+impl Ledger for DynamoLedger {
+    async fn active(&self) -> Result<Vec<ActiveFlow>, LedgerError> {
+        let items = self.query("ACTIVE".into(), " ".into(), "~".into()).await?;
+        items
+            .into_iter()
+            .map(|item| Ok(ActiveFlow { flow: flow_name(&string(&item, "sk")?)?, visit_until: time(&item, "visit_until") }))
+            .collect()
+    }
+
+    async fn load(&self, flow: &FlowName) -> Result<Book, LedgerError> {
+        let Some(head) = self.get(flow_key(flow), "HEAD".into()).await? else { return Ok(Book::empty()) };
+        let mut book = Book {
+            revision: number(&head, "revision")? as u64,
+            head_hash: Hash::from_stored(string(&head, "head_hash")?),
+            fence: number(&head, "fence")? as u64,
+            last_rollback: time(&head, "last_rollback"),
+            entries: Vec::new(),
+        };
+        if book.revision == 0 {
+            return Ok(book);
+        }
+        let first = number(&head, "first_revision")? as u64;
+        for item in self.query(flow_key(flow), entry_key(first), entry_key(book.revision)).await? {
+            book.entries.push(StoredEntry::open(string(&item, "entry")?)?);
+        }
+        // A commit between the two reads shows as a missing last entry at most: the query ends at the head that was read.
+        let base = match book.entries.first() {
+            Some(first) => first.entry.previous.clone(),
+            None => return Err(LedgerError::Unavailable(format!("flow {flow}: entry {first} is missing"))),
+        };
+        let hash = serin_core::ledger::verify(&book.entries, first - 1, base)?;
+        if hash != book.head_hash {
+            return Err(serin_core::ledger::BrokenLedger::Rewritten { revision: book.revision + 1 }.into());
+        }
+        Ok(book)
+    }
+
+    async fn lease(&self, flow: &FlowName, owner: &str, now: Timestamp, until: Timestamp) -> Result<Lease, LedgerError> {
+        let update = self
+            .client
+            .update_item()
+            .table_name(&self.table)
+            .set_key(Some(key(flow_key(flow), "HEAD".into())))
+            .update_expression(
+                "SET lease_owner = :owner, lease_until = :until, fence = if_not_exists(fence, :zero) + :one, \
+                 revision = if_not_exists(revision, :zero), head_hash = if_not_exists(head_hash, :genesis)",
+            )
+            .condition_expression("attribute_not_exists(lease_until) OR lease_until < :now OR lease_owner = :owner")
+            .expression_attribute_values(":owner", text(owner))
+            .expression_attribute_values(":until", int(until.as_millisecond()))
+            .expression_attribute_values(":now", int(now.as_millisecond()))
+            .expression_attribute_values(":zero", int(0))
+            .expression_attribute_values(":one", int(1))
+            .expression_attribute_values(":genesis", text(Hash::genesis().as_str()))
+            .return_values(aws_sdk_dynamodb::types::ReturnValue::AllNew);
+        match update.send().await {
+            Ok(answer) => {
+                let fence = number(&answer.attributes.unwrap_or_default(), "fence")? as u64;
+                Ok(Lease { owner: owner.to_owned(), fence, until })
+            }
+            Err(error) if error.as_service_error().is_some_and(|e| e.is_conditional_check_failed_exception()) => {
+                Err(lost(flow, "another run holds the lease"))
+            }
+            Err(error) => Err(unavailable(error)),
+        }
+    }
+
+    async fn release(&self, flow: &FlowName, lease: &Lease) -> Result<(), LedgerError> {
+        let update = self
+            .client
+            .update_item()
+            .table_name(&self.table)
+            .set_key(Some(key(flow_key(flow), "HEAD".into())))
+            .update_expression("SET lease_until = :zero")
+            .condition_expression("fence = :fence AND lease_owner = :owner")
+            .expression_attribute_values(":zero", int(0))
+            .expression_attribute_values(":fence", int(lease.fence as i64))
+            .expression_attribute_values(":owner", text(&lease.owner));
+        match update.send().await {
+            Err(error) if !error.as_service_error().is_some_and(|e| e.is_conditional_check_failed_exception()) => Err(unavailable(error)),
+            _ => Ok(()),
+        }
+    }
+
+    async fn commit(&self, commit: Commit) -> Result<(), LedgerError> {
+        let items = self.transaction(&commit)?;
+        // The token makes a retry after a lost answer a no-op instead of a loss against ourselves.
+        let token = Hash::of(&format!("{}{}", commit.flow, commit.entry.bytes)).as_str()[..32].to_owned();
+        let sent = self.client.transact_write_items().set_transact_items(Some(items)).client_request_token(token).send().await;
+        let Err(error) = sent else { return Ok(()) };
+        let conflict =
+            error.as_service_error().is_some_and(|e| e.is_transaction_canceled_exception() || e.is_transaction_in_progress_exception());
+        if !conflict {
+            return Err(unavailable(error));
+        }
+        // Was it ours after all, written by an answer that never came?
+        match self.get(flow_key(&commit.flow), entry_key(commit.entry.entry.revision)).await? {
+            Some(item) if string(&item, "entry")? == commit.entry.bytes => Ok(()),
+            _ => Err(lost(&commit.flow, &canceled(error))),
+        }
+    }
+
+    async fn retire(&self, flow: &FlowName, revision: u64) -> Result<(), LedgerError> {
+        let delete = self
+            .client
+            .delete_item()
+            .table_name(&self.table)
+            .set_key(Some(key("ACTIVE".into(), flow.to_string())))
+            .condition_expression("revision = :revision")
+            .expression_attribute_values(":revision", int(revision as i64));
+        match delete.send().await {
+            Err(error) if !error.as_service_error().is_some_and(|e| e.is_conditional_check_failed_exception()) => Err(unavailable(error)),
+            _ => Ok(()),
+        }
+    }
+
+    async fn windows(&self, flow: &FlowName, rollout: &str, from: Timestamp) -> Result<Vec<Window>, LedgerError> {
+        let mut windows = Vec::new();
+        for item in self.query(flow_key(flow), windows_key(rollout, from), format!("WINDOWS#{rollout}#~")).await? {
+            let rows: Vec<Row> =
+                serde_json::from_str(&string(&item, "windows")?).map_err(|e| LedgerError::Unavailable(format!("recorded windows: {e}")))?;
+            windows.extend(rows.into_iter().filter_map(unpack));
+        }
+        Ok(windows)
+    }
+
+    async fn record_windows(&self, flow: &FlowName, rollout: &str, windows: &[Window]) -> Result<(), LedgerError> {
+        let mut hours: BTreeMap<String, Vec<Row>> = BTreeMap::new();
+        let mut last = None;
+        for window in windows {
+            hours.entry(windows_key(rollout, window.start)).or_default().push(pack(window));
+            last = Some(window.start);
+        }
+        for (sk, rows) in hours {
+            let mut item = key(flow_key(flow), sk);
+            item.insert("windows".into(), text(serde_json::to_string(&rows).expect("rows are numbers")));
+            item.insert("expires_at".into(), int((last.unwrap_or_default() + WINDOWS_KEPT).as_second()));
+            self.client.put_item().table_name(&self.table).set_item(Some(item)).send().await.map_err(unavailable)?;
+        }
+        Ok(())
+    }
+
+    async fn is_quarantined(&self, flow: &FlowName, configuration: &str) -> Result<bool, LedgerError> {
+        Ok(self.get(flow_key(flow), format!("QUARANTINE#{configuration}")).await?.is_some())
+    }
+
+    async fn restoration(&self, flow: &FlowName, now: Timestamp, until: Timestamp) -> Result<bool, LedgerError> {
+        let update = self
+            .client
+            .update_item()
+            .table_name(&self.table)
+            .set_key(Some(key("STAGE".into(), "RESTORATION".into())))
+            .update_expression("SET flow = :flow, held_until = :until")
+            .condition_expression("attribute_not_exists(held_until) OR held_until < :now OR flow = :flow")
+            .expression_attribute_values(":flow", text(flow.as_str()))
+            .expression_attribute_values(":until", int(until.as_millisecond()))
+            .expression_attribute_values(":now", int(now.as_millisecond()));
+        match update.send().await {
+            Ok(_) => Ok(true),
+            Err(error) if error.as_service_error().is_some_and(|e| e.is_conditional_check_failed_exception()) => Ok(false),
+            Err(error) => Err(unavailable(error)),
+        }
+    }
+
+    async fn restoration_done(&self, flow: &FlowName) -> Result<(), LedgerError> {
+        let delete = self
+            .client
+            .delete_item()
+            .table_name(&self.table)
+            .set_key(Some(key("STAGE".into(), "RESTORATION".into())))
+            .condition_expression("flow = :flow")
+            .expression_attribute_values(":flow", text(flow.as_str()));
+        match delete.send().await {
+            Err(error) if !error.as_service_error().is_some_and(|e| e.is_conditional_check_failed_exception()) => Err(unavailable(error)),
+            _ => Ok(()),
+        }
+    }
+
+    async fn outbox(&self) -> Result<Vec<Notice>, LedgerError> {
+        self.query("OUTBOX".into(), " ".into(), "~".into()).await?.iter().map(notice).collect()
+    }
+
+    async fn sent(&self, notice: &Notice) -> Result<(), LedgerError> {
+        let delete = self.client.delete_item().table_name(&self.table).set_key(Some(key("OUTBOX".into(), notice.id.clone())));
+        delete.send().await.map(|_| ()).map_err(unavailable)
+    }
+
+    async fn last_tick(&self) -> Result<Option<Timestamp>, LedgerError> {
+        Ok(self.get("STAGE".into(), "TICK".into()).await?.and_then(|item| time(&item, "time")))
+    }
+
+    async fn record_tick(&self, time: Timestamp) -> Result<(), LedgerError> {
+        let update = self
+            .client
+            .update_item()
+            .table_name(&self.table)
+            .set_key(Some(key("STAGE".into(), "TICK".into())))
+            .update_expression("SET #time = :time")
+            .condition_expression("attribute_not_exists(#time) OR #time < :time")
+            .expression_attribute_names("#time", "time")
+            .expression_attribute_values(":time", int(time.as_millisecond()));
+        match update.send().await {
+            Err(error) if !error.as_service_error().is_some_and(|e| e.is_conditional_check_failed_exception()) => Err(unavailable(error)),
+            _ => Ok(()),
+        }
+    }
+}
+
+impl DynamoLedger {
+    fn transaction(&self, commit: &Commit) -> Result<Vec<TransactWriteItem>, LedgerError> {
+        let pk = flow_key(&commit.flow);
+        let revision = commit.entry.entry.revision as i64;
+        let mut items = vec![self.head(commit)?];
+
+        let mut entry = key(pk.clone(), entry_key(commit.entry.entry.revision));
+        entry.insert("entry".into(), text(&commit.entry.bytes));
+        items.push(self.put(entry, true)?);
+
+        let mut active = key("ACTIVE".into(), commit.flow.to_string());
+        active.insert("revision".into(), int(revision));
+        active.insert("phase".into(), text(&commit.phase));
+        active.insert("rollout".into(), text(&commit.entry.entry.rollout));
+        if let Some(until) = commit.visit_until {
+            active.insert("visit_until".into(), int(until.as_millisecond()));
+        }
+        items.push(self.put(active, false)?);
+
+        if let Some(hash) = &commit.quarantine {
+            let mut item = key(pk.clone(), format!("QUARANTINE#{hash}"));
+            item.insert("rollout".into(), text(&commit.entry.entry.rollout));
+            items.push(self.put(item, false)?);
+        }
+        if let Some((flow_id, version, hash)) = &commit.known_good {
+            let mut item = key(pk, format!("GOOD#{flow_id}#{version}"));
+            item.insert("configuration".into(), text(hash));
+            item.insert("healthy_at".into(), int(commit.entry.entry.at.as_millisecond()));
+            items.push(self.put(item, false)?);
+        }
+        for notice in &commit.notices {
+            let mut item = key("OUTBOX".into(), notice.id.clone());
+            item.insert("topic".into(), text(notice.topic.name()));
+            item.insert("subject".into(), text(&notice.subject));
+            item.insert("body".into(), text(&notice.body));
+            item.insert("attributes".into(), AttributeValue::M(notice.attributes.iter().map(|(k, v)| (k.clone(), text(v))).collect()));
+            items.push(self.put(item, false)?);
+        }
+        Ok(items)
+    }
+
+    /// The head moves only from the revision and the fence that were read; a lease holder must also still be named as owner.
+    fn head(&self, commit: &Commit) -> Result<TransactWriteItem, LedgerError> {
+        let entry = &commit.entry.entry;
+        let mut sets = "SET revision = :next, head_hash = :hash, first_revision = :first, phase = :phase, rollout = :rollout, schema_version = :schema".to_owned();
+        let update = Update::builder()
+            .table_name(&self.table)
+            .set_key(Some(key(flow_key(&commit.flow), "HEAD".into())))
+            .expression_attribute_values(":base", int(commit.base_revision as i64))
+            .expression_attribute_values(":next", int(entry.revision as i64))
+            .expression_attribute_values(":hash", text(commit.entry.hash().as_str()))
+            .expression_attribute_values(":first", int(commit.first_revision as i64))
+            .expression_attribute_values(":phase", text(&commit.phase))
+            .expression_attribute_values(":rollout", text(&entry.rollout))
+            .expression_attribute_values(":schema", int(i64::from(entry.schema)));
+        let update = match commit.last_rollback {
+            Some(at) => {
+                sets.push_str(", last_rollback = :rollback");
+                update.expression_attribute_values(":rollback", int(at.as_millisecond()))
+            }
+            None => update,
+        };
+        let update = match &commit.authority {
+            Authority::Lease(lease) => update
+                .condition_expression("revision = :base AND fence = :fence AND lease_owner = :owner")
+                .expression_attribute_values(":fence", int(lease.fence as i64))
+                .expression_attribute_values(":owner", text(&lease.owner)),
+            Authority::Preempt { fence, owner } => {
+                sets.push_str(", fence = :taken, lease_owner = :owner, lease_until = :over");
+                update
+                    .condition_expression("revision = :base AND fence = :fence")
+                    .expression_attribute_values(":fence", int(*fence as i64))
+                    .expression_attribute_values(":taken", int(*fence as i64 + 1))
+                    .expression_attribute_values(":owner", text(owner))
+                    .expression_attribute_values(":over", int(0))
+            }
+        };
+        let update = update.update_expression(sets).build().map_err(|e| LedgerError::Unavailable(e.to_string()))?;
+        Ok(TransactWriteItem::builder().update(update).build())
+    }
+
+    fn put(&self, item: Item, new: bool) -> Result<TransactWriteItem, LedgerError> {
+        let put = Put::builder().table_name(&self.table).set_item(Some(item));
+        let put = if new { put.condition_expression("attribute_not_exists(pk)") } else { put };
+        let put = put.build().map_err(|e| LedgerError::Unavailable(e.to_string()))?;
+        Ok(TransactWriteItem::builder().put(put).build())
+    }
+}
+
+/// A window as it is kept: minute, then the counts of stable and of canary.
+type Row = (i64, [u32; 5], [u32; 5]);
+
+fn pack(window: &Window) -> Row {
+    let counts = |c: Counts| [c.calls, c.errors, c.abandons, c.transfers, c.contained];
+    (window.start.as_second(), counts(window.counts.stable), counts(window.counts.canary))
+}
+
+fn unpack((start, stable, canary): Row) -> Option<Window> {
+    let counts = |[calls, errors, abandons, transfers, contained]: [u32; 5]| Counts { calls, errors, abandons, transfers, contained };
+    Some(Window { start: Timestamp::from_second(start).ok()?, counts: Comparison { stable: counts(stable), canary: counts(canary) } })
+}
+
+fn notice(item: &Item) -> Result<Notice, LedgerError> {
+    let attributes = match item.get("attributes") {
+        Some(AttributeValue::M(map)) => map.iter().filter_map(|(k, v)| Some((k.clone(), v.as_s().ok()?.clone()))).collect(),
+        _ => BTreeMap::new(),
+    };
+    let topic = match string(item, "topic")?.as_str() {
+        "rollback" => Topic::Rollback,
+        _ => Topic::Alerts,
+    };
+    Ok(Notice { id: string(item, "sk")?, topic, subject: string(item, "subject")?, body: string(item, "body")?, attributes })
+}
+
+fn flow_key(flow: &FlowName) -> String {
+    format!("FLOW#{flow}")
+}
+
+fn entry_key(revision: u64) -> String {
+    format!("ENTRY#{revision:012}")
+}
+
+fn windows_key(rollout: &str, at: Timestamp) -> String {
+    format!("WINDOWS#{rollout}#{}", at.strftime("%Y-%m-%dT%H"))
+}
+
+fn key(pk: String, sk: String) -> Item {
+    HashMap::from([("pk".to_owned(), text(pk)), ("sk".to_owned(), text(sk))])
+}
+
+fn text(value: impl Into<String>) -> AttributeValue {
+    AttributeValue::S(value.into())
+}
+
+fn int(value: i64) -> AttributeValue {
+    AttributeValue::N(value.to_string())
+}
+
+fn string(item: &Item, name: &str) -> Result<String, LedgerError> {
+    item.get(name).and_then(|v| v.as_s().ok()).cloned().ok_or_else(|| LedgerError::Unavailable(format!("an item has no text `{name}`")))
+}
+
+fn number(item: &Item, name: &str) -> Result<i64, LedgerError> {
+    let found = item.get(name).and_then(|v| v.as_n().ok()).and_then(|n| n.parse().ok());
+    found.ok_or_else(|| LedgerError::Unavailable(format!("an item has no number `{name}`")))
+}
+
+fn time(item: &Item, name: &str) -> Option<Timestamp> {
+    number(item, name).ok().and_then(|ms| Timestamp::from_millisecond(ms).ok())
+}
+
+fn flow_name(text: &str) -> Result<FlowName, LedgerError> {
+    text.parse().map_err(LedgerError::Unavailable)
+}
+
+fn lost(flow: &FlowName, reason: &str) -> LedgerError {
+    LedgerError::Lost { flow: flow.to_string(), reason: reason.to_owned() }
+}
+
+fn unavailable<E: std::error::Error + 'static, R: std::fmt::Debug>(error: SdkError<E, R>) -> LedgerError {
+    LedgerError::Unavailable(said(error))
+}
+
+fn canceled<R: std::fmt::Debug>(error: SdkError<TransactWriteItemsError, R>) -> String {
+    match error.as_service_error() {
+        Some(TransactWriteItemsError::TransactionCanceledException(canceled)) => {
+            let reasons: Vec<&str> =
+                canceled.cancellation_reasons().iter().filter_map(|r| r.code()).filter(|code| *code != "None").collect();
+            format!("somebody else recorded first ({})", reasons.join(", "))
+        }
+        _ => "somebody else records at this moment".to_owned(),
+    }
+}

@@ -1,0 +1,84 @@
+//! Parameter Store: the projection that the caller's question is answered from.
+
+use crate::{Config, said};
+use aws_sdk_ssm::config::retry::RetryConfig;
+use aws_sdk_ssm::types::ParameterType;
+use jiff::Timestamp;
+use serin_controller::ports::{ParameterError, Parameters};
+use serin_core::projection::Seen;
+use serin_core::rollout::FlowName;
+use serin_core::weight::Weight;
+
+/// The parameters of one stage.
+#[derive(Debug, Clone)]
+pub struct ParameterStore {
+    client: aws_sdk_ssm::Client,
+    stage: String,
+}
+
+impl ParameterStore {
+    /// The parameters of a stage.
+    pub fn new(config: &Config, stage: String) -> ParameterStore {
+        ParameterStore { client: aws_sdk_ssm::Client::new(config), stage }
+    }
+
+    /// Full name of a flow's parameter.
+    pub fn name(&self, flow: &FlowName, leaf: &str) -> String {
+        format!("/genesys/canary/{}/{flow}/{leaf}", self.stage)
+    }
+
+    async fn put(&self, name: String, value: &str, retry: bool) -> Result<i64, ParameterError> {
+        let put = self.client.put_parameter().name(&name).value(value).r#type(ParameterType::String).overwrite(true);
+        // A raise that was sent twice could land after somebody's lowering, so it is sent once. The next tick looks what became of it.
+        let retries = if retry { RetryConfig::standard() } else { RetryConfig::disabled() };
+        let answer = put.customize().config_override(aws_sdk_ssm::config::Builder::new().retry_config(retries)).send().await;
+        answer.map(|put| put.version).map_err(|e| ParameterError { name, reason: said(e) })
+    }
+}
+
+impl Parameters for ParameterStore {
+    async fn read(&self, flow: &FlowName) -> Result<Seen, ParameterError> {
+        let [percentage, rollout, halt] = ["percentage", "rollout", "halt"].map(|leaf| self.name(flow, leaf));
+        let read = self.client.get_parameters().names(&percentage).names(&rollout).names(&halt).send().await;
+        let read = read.map_err(|e| ParameterError { name: percentage.clone(), reason: said(e) })?;
+        let mut seen = Seen::default();
+        for parameter in read.parameters.unwrap_or_default() {
+            let (name, value) = (parameter.name.unwrap_or_default(), parameter.value.unwrap_or_default());
+            match name {
+                n if n == percentage => seen.percentage = Some((value, parameter.version)),
+                n if n == rollout => seen.rollout = Some(value),
+                n if n == halt => seen.halt = Some(value),
+                _ => {}
+            }
+        }
+        Ok(seen)
+    }
+
+    async fn put_percentage(&self, flow: &FlowName, weight: Weight, raise: bool) -> Result<i64, ParameterError> {
+        self.put(self.name(flow, "percentage"), &weight.to_string(), !raise).await
+    }
+
+    async fn history(&self, flow: &FlowName) -> Result<Vec<(String, i64)>, ParameterError> {
+        let name = self.name(flow, "percentage");
+        let mut versions = Vec::new();
+        let mut pages = self.client.get_parameter_history().name(&name).into_paginator().send();
+        while let Some(page) = pages.next().await {
+            let page = page.map_err(|e| ParameterError { name: name.clone(), reason: said(e) })?;
+            versions.extend(page.parameters.unwrap_or_default().into_iter().map(|p| (p.value.unwrap_or_default(), p.version)));
+        }
+        versions.sort_by_key(|(_, version)| std::cmp::Reverse(*version));
+        Ok(versions)
+    }
+
+    async fn put_halt(&self, flow: &FlowName, rollout: &str) -> Result<(), ParameterError> {
+        self.put(self.name(flow, "halt"), rollout, true).await.map(|_| ())
+    }
+
+    async fn put_rollout(&self, flow: &FlowName, split: &str) -> Result<(), ParameterError> {
+        self.put(self.name(flow, "rollout"), split, true).await.map(|_| ())
+    }
+
+    async fn beat(&self, at: Timestamp) -> Result<(), ParameterError> {
+        self.put(format!("/genesys/canary/{}/heartbeat", self.stage), &format!("{at:.0}"), true).await.map(|_| ())
+    }
+}
