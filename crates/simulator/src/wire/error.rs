@@ -1,0 +1,73 @@
+//! The vendor's `ErrorBody`. Which status and code a case has is published for a few only; the rest is our assumption.
+
+use axum::Json;
+use axum::http::header::RETRY_AFTER;
+use axum::http::{HeaderValue, StatusCode};
+use axum::response::{IntoResponse, Response};
+use serde_json::json;
+
+/// A refusal in the vendor's form.
+#[derive(Debug)]
+pub(super) struct ApiError {
+    status: u16,
+    code: String,
+    message: String,
+    retry_after: Option<u64>,
+}
+
+impl ApiError {
+    pub(super) fn new(status: u16, code: &str, message: impl Into<String>) -> ApiError {
+        ApiError { status, code: code.to_owned(), message: message.into(), retry_after: None }
+    }
+
+    pub(super) fn bad_request(message: impl Into<String>) -> ApiError {
+        ApiError::new(400, "bad.request", message)
+    }
+
+    pub(super) fn not_found(code: &str, message: impl Into<String>) -> ApiError {
+        ApiError::new(404, code, message)
+    }
+
+    pub(super) fn throttled(seconds: u64) -> ApiError {
+        let message = format!("Rate limit exceeded the maximum. Retry the request in [{seconds}] seconds");
+        ApiError { retry_after: Some(seconds), ..ApiError::new(429, "too.many.requests.retry.after", message) }
+    }
+
+    /// A refusal of which only the status is given.
+    pub(super) fn of_status(status: u16, retry_after: Option<u64>) -> ApiError {
+        if status == 429 {
+            // Without the header too, the vendor's clients see the seconds in the message alone.
+            return ApiError { retry_after, ..ApiError::throttled(retry_after.unwrap_or(1)) };
+        }
+        let (code, message) = match status {
+            401 => ("bad.credentials", "Invalid login credentials."),
+            403 => ("missing.permissions", "Unable to perform the requested action. You are missing the required permission(s)."),
+            404 => ("not.found", "The requested resource was not found."),
+            500 => {
+                ("internal.server.error", "The server encountered an unexpected condition which prevented it from fulfilling the request.")
+            }
+            503 => (
+                "service.unavailable",
+                "Service Unavailable - The server is currently unavailable (because it is overloaded or down for maintenance).",
+            ),
+            504 => ("request.timeout", "The request timed out."),
+            _ => ("simulated.fault", "The request was refused."),
+        };
+        ApiError { retry_after, ..ApiError::new(status, code, message) }
+    }
+}
+
+impl IntoResponse for ApiError {
+    fn into_response(self) -> Response {
+        let status = StatusCode::from_u16(self.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        let body = json!({
+            "message": self.message, "code": self.code, "status": status.as_u16(), "contextId": "c0ffee00-0000-4000-8000-000000000000",
+            "messageParams": {}, "details": [], "errors": [],
+        });
+        let mut response = (status, Json(body)).into_response();
+        if let Some(seconds) = self.retry_after {
+            response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(seconds));
+        }
+        response
+    }
+}

@@ -1,0 +1,115 @@
+//! The vendor's side: what every request passes (faults, token, rate limit), and the paths.
+
+mod analytics;
+mod error;
+mod flows;
+mod jobs;
+mod oauth;
+mod page;
+mod tables;
+
+use crate::connection::Plug;
+use crate::faults::Harm;
+use crate::organization::{Budget, Shared, enter};
+use axum::Router;
+use axum::extract::{ConnectInfo, MatchedPath, Request, State};
+use axum::http::header::AUTHORIZATION;
+use axum::http::{HeaderMap, HeaderValue, Method, Uri};
+use axum::middleware::{Next, from_fn_with_state};
+use axum::response::{IntoResponse, Response};
+use error::ApiError;
+use std::time::Instant;
+
+/// The OAuth client that a request comes from.
+#[derive(Debug, Clone)]
+struct Client(String);
+
+/// The vendor's paths, and those it hands out for uploads and downloads.
+pub(crate) fn routes() -> Router<Shared> {
+    Router::new()
+        .merge(oauth::routes())
+        .merge(flows::routes())
+        .merge(jobs::routes())
+        .merge(tables::routes())
+        .merge(analytics::routes())
+        .fallback(async |uri: Uri| ApiError::not_found("not.found", format!("no such path: {}", uri.path())))
+        .method_not_allowed_fallback(async || ApiError::new(405, "method.not.allowed", "The method is not allowed for this path."))
+}
+
+/// Puts what every request passes around the paths.
+pub(crate) fn guarded(router: Router, shared: Shared) -> Router {
+    router.layer(from_fn_with_state(shared, guard))
+}
+
+async fn guard(State(shared): State<Shared>, ConnectInfo(plug): ConnectInfo<Plug>, request: Request, next: Next) -> Response {
+    let path = request.uri().path().to_owned();
+    if is_control(request.method(), &path) {
+        return next.run(request).await;
+    }
+    let template = request.extensions().get::<MatchedPath>().map_or("unmatched", MatchedPath::as_str);
+    let harm = {
+        let mut organization = enter(&shared);
+        *organization.requests.entry(format!("{} {template}", request.method())).or_default() += 1;
+        organization.faults.strike(request.method().as_str(), &path)
+    };
+    match harm {
+        Some(Harm::Drop { after: false }) => {
+            plug.pull();
+            ().into_response()
+        }
+        Some(Harm::Drop { after: true }) => {
+            let response = admitted(&shared, request, next, &path).await;
+            plug.pull();
+            response
+        }
+        Some(Harm::Status { status, retry_after }) => ApiError::of_status(status, retry_after).into_response(),
+        Some(Harm::Slow(duration)) => {
+            tokio::time::sleep(duration).await;
+            admitted(&shared, request, next, &path).await
+        }
+        None => admitted(&shared, request, next, &path).await,
+    }
+}
+
+/// Faults strike what the functions call, never what steers the simulation.
+fn is_control(method: &Method, path: &str) -> bool {
+    let called = ["/_simulator/upload/", "/_simulator/download/"].iter().any(|prefix| path.starts_with(prefix));
+    let delivered = path == "/_simulator/webhook" && method == Method::POST;
+    path.starts_with("/_simulator/") && !called && !delivered
+}
+
+/// Token and rate limit, where the path needs them.
+async fn admitted(shared: &Shared, mut request: Request, next: Next, path: &str) -> Response {
+    if !path.starts_with("/api/v2/") {
+        return next.run(request).await;
+    }
+    let Some(token) = bearer(request.headers()) else {
+        return ApiError::new(401, "authentication.required", "No authentication bearer token specified in authorization header.")
+            .into_response();
+    };
+    let spent = enter(shared).spend(token, Instant::now());
+    let Some((client, budget)) = spent else {
+        return ApiError::new(401, "bad.credentials", "Invalid login credentials.").into_response();
+    };
+    if budget.used > budget.allowed {
+        return ApiError::throttled(budget.reset_s).into_response();
+    }
+    request.extensions_mut().insert(Client(client));
+    let mut response = next.run(request).await;
+    tell(response.headers_mut(), budget, enter(shared).mint("correlation"));
+    response
+}
+
+fn bearer(headers: &HeaderMap) -> Option<&str> {
+    let (scheme, token) = headers.get(AUTHORIZATION)?.to_str().ok()?.split_once(' ')?;
+    scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
+}
+
+fn tell(headers: &mut HeaderMap, budget: Budget, correlation: String) {
+    headers.insert("inin-ratelimit-count", HeaderValue::from(budget.used));
+    headers.insert("inin-ratelimit-allowed", HeaderValue::from(budget.allowed));
+    headers.insert("inin-ratelimit-reset", HeaderValue::from(budget.reset_s));
+    if let Ok(value) = HeaderValue::from_str(&correlation) {
+        headers.insert("inin-correlation-id", value);
+    }
+}

@@ -1,0 +1,106 @@
+//! The YAML of a flow: a root that names the type, `name`, a `behavior` block, and lines that are carried along as they are.
+//!
+//! Not a YAML reader: lines, two spaces, scalars. Enough for what is exported here, and for any flow whose name is on one line.
+
+use crate::flow::{Behavior, Content};
+use std::fmt::Write;
+
+const ROOT: &str = "inboundCall";
+
+/// The file of a flow called `name`.
+pub(crate) fn write(name: &str, content: &Content) -> String {
+    let mut text = format!("{ROOT}:\n  name: {name}\n");
+    for line in &content.body {
+        let _ = writeln!(text, "  {line}");
+    }
+    if let Some(b) = &content.behavior {
+        let Behavior { error, abandon, transfer, duration_factor } = b;
+        let _ = write!(text, "  behavior:\n    error: {error}\n    abandon: {abandon}\n    transfer: {transfer}\n");
+        let _ = writeln!(text, "    duration_factor: {duration_factor}");
+    }
+    text
+}
+
+/// The name and content of a file.
+pub(crate) fn read(text: &str) -> Result<(String, Content), String> {
+    let mut lines = text.lines().map(str::trim_end).filter(|line| {
+        let line = line.trim_start();
+        !(line.is_empty() || line.starts_with('#') || line == "---")
+    });
+    match lines.next().and_then(|line| line.strip_suffix(':')) {
+        Some(ROOT) => {}
+        Some(other) => return Err(format!("flow type `{other}` is not simulated: `{ROOT}` is")),
+        None => return Err("the file does not start with a flow type".to_owned()),
+    }
+    let (mut name, mut behavior, mut body, mut in_behavior) = (None, None, Vec::new(), false);
+    for line in lines {
+        let inner = line.strip_prefix("  ").ok_or_else(|| format!("line `{line}` is outside of `{ROOT}`"))?;
+        let (key, value) = scalar(inner);
+        in_behavior &= inner.starts_with(' ');
+        if in_behavior {
+            set(behavior.get_or_insert_with(Behavior::default), key, value)?;
+        } else if inner == "behavior:" {
+            in_behavior = true;
+        } else if inner.starts_with("name:") {
+            name = Some(value.to_owned());
+        } else {
+            body.push(normal(inner, key, value));
+        }
+    }
+    let name = name.filter(|name| !name.is_empty()).ok_or("the flow has no name")?;
+    Ok((name, Content { behavior: behavior.map(Behavior::checked).transpose()?, body }))
+}
+
+/// Key and value of a line; quotes around the value are gone.
+fn scalar(line: &str) -> (&str, &str) {
+    let (key, value) = line.split_once(':').unwrap_or((line, ""));
+    let value = value.trim();
+    let unquoted = ['"', '\''].iter().find_map(|quote| value.strip_prefix(*quote)?.strip_suffix(*quote));
+    (key.trim(), unquoted.unwrap_or(value))
+}
+
+/// Quoting a value does not change what a flow does, so it must not change its configuration.
+fn normal(line: &str, key: &str, value: &str) -> String {
+    let indent = &line[..line.len() - line.trim_start().len()];
+    if value.is_empty() { line.to_owned() } else { format!("{indent}{key}: {value}") }
+}
+
+fn set(behavior: &mut Behavior, key: &str, value: &str) -> Result<(), String> {
+    let number: f64 = value.parse().map_err(|_| format!("behavior: `{value}` is not a number"))?;
+    match key {
+        "error" => behavior.error = number,
+        "abandon" => behavior.abandon = number,
+        "transfer" => behavior.transfer = number,
+        "duration_factor" => behavior.duration_factor = number,
+        other => return Err(format!("behavior: `{other}` is not known")),
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_written_is_read_back_under_any_name() {
+        let behavior = Behavior { error: 0.15, ..Behavior::default() };
+        let body = vec!["division: Home".to_owned(), "tasks:".to_owned(), "  - task: welcome".to_owned()];
+        let content = Content { behavior: Some(behavior), body };
+        let text = write("Green", &content).replace("name: Green", "name: \"Blue\"").replace("Home", "'Home'");
+        assert_eq!(read(&text).unwrap(), ("Blue".to_owned(), content));
+    }
+
+    #[test]
+    fn a_file_that_is_no_flow_is_refused_with_the_reason() {
+        for (text, reason) in [
+            ("", "flow type"),
+            ("inboundEmail:\n  name: A\n", "inboundEmail"),
+            ("inboundCall:\n  division: Home\n", "no name"),
+            ("inboundCall:\n  name: A\nother: 1\n", "outside"),
+            ("inboundCall:\n  name: A\n  behavior:\n    error: 2\n", "shares"),
+        ] {
+            let refused = read(text).unwrap_err();
+            assert!(refused.contains(reason), "{refused}");
+        }
+    }
+}

@@ -1,0 +1,43 @@
+"""Deploys the local stack, sends one event to one function, shows the answer and its log, and takes everything down again.
+
+    python3 tests/local/invoke.py random-percentage
+    python3 tests/local/invoke.py rollback-executor events/rollback-executor-sqs.json
+"""
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+import bootstrap
+
+bootstrap.enter()
+
+import stack  # noqa: E402  it needs the tools
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("function", choices=stack.FUNCTIONS)
+    parser.add_argument("event", nargs="?", type=Path, help="a JSON file; default: the function's first sample in events/")
+    chosen = parser.parse_args()
+    path = chosen.event or stack.EVENTS / f"{chosen.function}.json"
+    try:
+        event = json.loads(path.read_text())
+        with stack.Simulator() as genesys, stack.Stack() as aws:
+            # The samples carry a fixed time, which only the event clock accepts.
+            aws.deploy("local", parameters={"GenesysApi": genesys.url, "Clock": "event", "Flows": "main_ivr"})
+            aws.seed_secrets(webhook_url=genesys.webhook_url)
+            answer = aws.invoke(chosen.function, event)
+            print("\n".join(aws.logs(chosen.function)), file=sys.stderr)
+            print(json.dumps(answer, indent=2))
+    except (OSError, ValueError, stack.LocalError, stack.FunctionFailed) as failed:
+        print(failed, file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 130
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

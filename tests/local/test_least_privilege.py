@@ -1,0 +1,238 @@
+"""What each function's role may do, asked of a deployment rather than read from the template.
+
+The roles trust Lambda alone; the emulator lets its root assume them nevertheless, which AWS would not.
+"""
+
+import itertools
+import json
+import time
+
+import pytest
+import stack
+from botocore.exceptions import ClientError
+
+DENIED = {"AccessDenied", "AccessDeniedException", "AuthorizationError", "AuthorizationErrorException", "UnauthorizedOperation"}
+CANARY = "/genesys/canary/local"
+ELSEWHERE = "/genesys/canary/prod/main_ivr/percentage"
+READ, PUBLISH, WEBHOOK = "/serin/local/genesys/read", "/serin/local/genesys/publish", "/serin/local/alerts/webhook"
+KEY = {"pk": {"S": "probe"}, "sk": {"S": "probe"}}
+
+
+@pytest.fixture(scope="module")
+def world(aws):
+    """The things the roles are asked about: those of the stack, and others that stand beside them."""
+    for name in (f"{CANARY}/main_ivr/percentage", f"{CANARY}/heartbeat", ELSEWHERE, "/another/parameter"):
+        aws.put_parameter(name, "0")
+    other_topic = aws.client("sns").create_topic(Name="another-topic")["TopicArn"]
+    aws.client("sqs").create_queue(QueueName="another-queue")
+    aws.client("dynamodb").create_table(
+        TableName="another-table",
+        BillingMode="PAY_PER_REQUEST",
+        AttributeDefinitions=[{"AttributeName": "pk", "AttributeType": "S"}, {"AttributeName": "sk", "AttributeType": "S"}],
+        KeySchema=[{"AttributeName": "pk", "KeyType": "HASH"}, {"AttributeName": "sk", "KeyType": "RANGE"}],
+    )
+    return {"topic": other_topic, "table": aws.outputs["LedgerTable"]}
+
+
+class Identity:
+    """What a function is allowed to do: each method is one call, true when it was let in, false when it was denied."""
+
+    def __init__(self, aws, function: str):
+        self._aws, self._clients = aws, {}
+        role = aws.client("lambda").get_function_configuration(FunctionName=aws.function_name(function))["Role"]
+        keys = aws.client("sts").assume_role(RoleArn=role, RoleSessionName="probe")["Credentials"]
+        self._keys = {
+            "aws_access_key_id": keys["AccessKeyId"],
+            "aws_secret_access_key": keys["SecretAccessKey"],
+            "aws_session_token": keys["SessionToken"],
+        }
+
+    def may(self, service: str, call: str, **arguments) -> bool:
+        client = self._clients.setdefault(service, self._aws.client(service, **self._keys))
+        try:
+            getattr(client, call)(**arguments)
+        except ClientError as refused:
+            if refused.response["Error"]["Code"] not in DENIED:
+                raise  # neither allowed nor denied: the question was wrong
+            return False
+        return True
+
+    def may_get(self, *names: str) -> bool:
+        return self.may("ssm", "get_parameters", Names=list(names))
+
+    def may_read_secret(self, name: str) -> bool:
+        return self.may("ssm", "get_parameter", Name=name, WithDecryption=True)
+
+    def may_put(self, name: str) -> bool:
+        return self.may("ssm", "put_parameter", Name=name, Value="0", Type="String", Overwrite=True)
+
+    def may_delete(self, name: str) -> bool:
+        return self.may("ssm", "delete_parameter", Name=name)
+
+    def may_publish(self, topic: str) -> bool:
+        return self.may("sns", "publish", TopicArn=topic, Message=json.dumps({"kind": "probe"}))
+
+    def may_receive(self, queue: str) -> bool:
+        url = self._aws.client("sqs").get_queue_url(QueueName=queue)["QueueUrl"]
+        return self.may("sqs", "receive_message", QueueUrl=url, MaxNumberOfMessages=1, VisibilityTimeout=0)
+
+    def ledger_calls(self, table: str) -> dict[str, bool]:
+        item, name = {"Item": KEY}, {"TableName": table}
+        query = {"KeyConditionExpression": "pk = :pk", "ExpressionAttributeValues": {":pk": KEY["pk"]}}
+        update = {"UpdateExpression": "SET n = :n", "ExpressionAttributeValues": {":n": {"N": "1"}}}
+        condition = {"ConditionExpression": "attribute_not_exists(absent)"}
+        second = {"Item": {**KEY, "sk": {"S": "second"}}}
+        transaction = [
+            {"ConditionCheck": {**name, "Key": KEY, **condition}},
+            {"Put": {**name, **second}},
+            {"Update": {**name, "Key": {**KEY, "sk": {"S": "third"}}, **update}},
+            {"Delete": {**name, "Key": {**KEY, "sk": {"S": "fourth"}}}},
+        ]
+        return {
+            "PutItem": self.may("dynamodb", "put_item", **name, **item),
+            "GetItem": self.may("dynamodb", "get_item", **name, Key=KEY, ConsistentRead=True),
+            "Query": self.may("dynamodb", "query", **name, **query),
+            "UpdateItem": self.may("dynamodb", "update_item", **name, Key=KEY, **update),
+            "TransactWriteItems": self.may("dynamodb", "transact_write_items", TransactItems=transaction),
+            "DeleteItem": self.may("dynamodb", "delete_item", **name, Key=KEY),
+            "Scan": self.may("dynamodb", "scan", **name),
+            "DescribeTable": self.may("dynamodb", "describe_table", **name),
+        }
+
+
+ALL_LEDGER_CALLS = ("PutItem", "GetItem", "Query", "UpdateItem", "TransactWriteItems", "DeleteItem", "Scan", "DescribeTable")
+WORKING_LEDGER_CALLS = {call: call not in ("Scan", "DescribeTable") for call in ALL_LEDGER_CALLS}
+NO_LEDGER_CALLS = dict.fromkeys(ALL_LEDGER_CALLS, False)
+
+
+@pytest.fixture(scope="module")
+def evaluator(aws, world):
+    return Identity(aws, "canary-evaluator")
+
+
+@pytest.fixture(scope="module")
+def executor(aws, world):
+    return Identity(aws, "rollback-executor")
+
+
+@pytest.fixture(scope="module")
+def endpoint(aws, world):
+    return Identity(aws, "random-percentage")
+
+
+@pytest.fixture(scope="module")
+def forwarder(aws, world):
+    return Identity(aws, "alert-forwarder")
+
+
+def test_the_deployed_roles_trust_lambda_and_nobody_else(aws):
+    for function in stack.FUNCTIONS:
+        role = aws.client("lambda").get_function_configuration(FunctionName=aws.function_name(function))["Role"].rsplit("/", 1)[1]
+        (trust,) = aws.client("iam").get_role(RoleName=role)["Role"]["AssumeRolePolicyDocument"]["Statement"]
+        assert trust == {"Effect": "Allow", "Principal": {"Service": "lambda.amazonaws.com"}, "Action": "sts:AssumeRole"}, function
+
+
+@pytest.mark.parametrize("role", ["evaluator", "executor"])
+def test_those_who_steer_project_into_their_stage_only(role, request):
+    identity = request.getfixturevalue(role)
+    assert identity.may_get(f"{CANARY}/main_ivr/percentage", f"{CANARY}/heartbeat")
+    assert identity.may_put(f"{CANARY}/main_ivr/percentage")
+    assert identity.may_put(f"{CANARY}/heartbeat")
+    assert identity.may("ssm", "get_parameter_history", Name=f"{CANARY}/main_ivr/percentage")
+
+    assert not identity.may("ssm", "get_parameter_history", Name=f"{CANARY}/heartbeat")
+    assert not identity.may_delete(f"{CANARY}/main_ivr/percentage")
+    assert not identity.may_get(ELSEWHERE)
+    assert not identity.may_put(ELSEWHERE)
+    assert not identity.may_put("/another/parameter")
+    assert not identity.may_put(READ)
+    assert not identity.may_put(PUBLISH)
+
+
+@pytest.mark.parametrize("role", ["evaluator", "executor"])
+def test_those_who_steer_write_the_ledger_and_never_scan_it(role, request, world):
+    identity = request.getfixturevalue(role)
+    assert identity.ledger_calls(world["table"]) == WORKING_LEDGER_CALLS
+    assert identity.ledger_calls("another-table") == NO_LEDGER_CALLS
+    assert not identity.may("dynamodb", "delete_table", TableName=world["table"])
+
+
+@pytest.mark.parametrize("role", ["evaluator", "executor"])
+def test_those_who_steer_publish_to_the_two_topics_only(role, request, aws, world):
+    identity = request.getfixturevalue(role)
+    assert identity.may_publish(aws.outputs["AlertTopicArn"])
+    assert identity.may_publish(aws.outputs["RollbackTopicArn"])
+    assert not identity.may_publish(aws.outputs["WatchersTopicArn"])
+    assert not identity.may_publish(world["topic"])
+
+
+def test_each_function_reads_its_own_secret(evaluator, executor, endpoint, forwarder):
+    own = {evaluator: READ, executor: PUBLISH, forwarder: WEBHOOK, endpoint: None}
+    for (identity, mine), secret in itertools.product(own.items(), (READ, PUBLISH, WEBHOOK)):
+        assert identity.may_read_secret(secret) is (secret == mine), secret
+
+
+def test_each_queue_is_read_by_its_function(evaluator, executor, endpoint, forwarder):
+    queues = ("serin-local-rollback", "serin-local-alert", "serin-local-rollback-dlq", "serin-local-alert-dlq", "another-queue")
+    own = {evaluator: None, executor: "serin-local-rollback", endpoint: None, forwarder: "serin-local-alert"}
+    for (identity, mine), queue in itertools.product(own.items(), queues):
+        assert identity.may_receive(queue) is (queue == mine), queue
+
+
+def test_the_endpoint_reads_its_parameters_and_can_do_nothing_else(endpoint, aws, world):
+    assert endpoint.may_get(f"{CANARY}/main_ivr/percentage", f"{CANARY}/main_ivr/rollout", f"{CANARY}/main_ivr/halt", f"{CANARY}/heartbeat")
+
+    assert not endpoint.may_get(ELSEWHERE)
+    assert not endpoint.may_get(f"{CANARY}/heartbeat", "/another/parameter")
+    assert not endpoint.may_put(f"{CANARY}/main_ivr/percentage")
+    assert not endpoint.may_delete(f"{CANARY}/main_ivr/percentage")
+    assert endpoint.ledger_calls(world["table"]) == NO_LEDGER_CALLS
+    assert not endpoint.may_publish(aws.outputs["AlertTopicArn"])
+    assert not endpoint.may_publish(aws.outputs["RollbackTopicArn"])
+
+
+def test_the_forwarder_can_neither_steer_nor_look(forwarder, aws, world):
+    assert not forwarder.may_get(f"{CANARY}/main_ivr/percentage")
+    assert not forwarder.may_put(f"{CANARY}/main_ivr/percentage")
+    assert forwarder.ledger_calls(world["table"]) == NO_LEDGER_CALLS
+    assert not forwarder.may_publish(aws.outputs["AlertTopicArn"])
+    assert not forwarder.may_publish(aws.outputs["RollbackTopicArn"])
+
+
+@pytest.mark.parametrize("role", ["evaluator", "executor", "endpoint", "forwarder"])
+def test_no_function_manages_the_account(role, request, aws):
+    identity = request.getfixturevalue(role)
+    for service, call, arguments in (
+        ("iam", "list_roles", {}),
+        ("s3", "list_objects_v2", {"Bucket": "serin-local-packages"}),
+        ("lambda", "invoke", {"FunctionName": aws.function_name("random-percentage"), "Payload": b"{}"}),
+        ("lambda", "update_function_configuration", {"FunctionName": aws.function_name("random-percentage"), "Timeout": 3}),
+        ("scheduler", "delete_schedule", {"Name": "serin-local-canary-evaluator-1m"}),
+        ("cloudwatch", "delete_alarms", {"AlarmNames": ["serin-local-canary-evaluator-no-tick"]}),
+    ):
+        assert not identity.may(service, call, **arguments), f"{service} {call}"
+
+
+def test_messages_of_the_topics_reach_their_queues(aws):
+    """The queue policies name the topic, so nothing but a delivery shows that they name it rightly.
+
+    The functions' mappings may take a message first; then it is in flight or already gone, and the queue's policy let it in as well.
+    """
+    sqs = aws.client("sqs")
+    for topic, mapping_of in (("RollbackTopicArn", "rollback-executor"), ("AlertTopicArn", "alert-forwarder")):
+        name = {"RollbackTopicArn": "serin-local-rollback", "AlertTopicArn": "serin-local-alert"}[topic]
+        _pause(aws, mapping_of)
+        url = sqs.get_queue_url(QueueName=name)["QueueUrl"]
+        sqs.purge_queue(QueueUrl=url)
+        aws.publish(topic, {"kind": "probe", "topic": topic})
+        bodies, deadline = [], time.monotonic() + 10
+        while not bodies and time.monotonic() < deadline:
+            bodies = [message["Body"] for message in sqs.receive_message(QueueUrl=url, WaitTimeSeconds=1).get("Messages", [])]
+        # Raw delivery: the body is the message, not an envelope of the topic.
+        assert [json.loads(body) for body in bodies] == [{"kind": "probe", "topic": topic}]
+
+
+def _pause(aws, function: str) -> None:
+    client = aws.client("lambda")
+    for mapping in client.list_event_source_mappings(FunctionName=aws.function_name(function))["EventSourceMappings"]:
+        client.update_event_source_mapping(UUID=mapping["UUID"], Enabled=False)
