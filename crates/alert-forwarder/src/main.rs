@@ -1,2 +1,27 @@
-//! stub
-fn main() {}
+//! alert-forwarder: brings alerts from the queue to the incident system's webhook.
+
+mod handler;
+mod webhook;
+
+use anyhow::Context;
+use handler::Forwarder;
+use lambda_runtime::{Error, LambdaEvent, service_fn};
+use serde_json::Value;
+use serin_aws::settings::setting;
+use serin_aws::{SecureParameter, WallClock};
+use webhook::Webhook;
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> Result<(), Error> {
+    serin_aws::log::init();
+    let (stage, secret) = (setting("STAGE")?, setting("WEBHOOK_SECRET")?);
+    let secret = SecureParameter::new(&serin_aws::load().await, secret);
+    let webhook = Webhook::new(webhook::TIMEOUT).context("the system's trusted certificates could not be read")?;
+    let forwarder = Forwarder::new(secret, webhook, WallClock);
+    tracing::info!(stage, "ready");
+    let forwarder = &forwarder;
+    lambda_runtime::run(service_fn(move |event: LambdaEvent<Value>| async move {
+        forwarder.handle(&event.payload).await.map_err(|e| Error::from(format!("{e:#}")))
+    }))
+    .await
+}

@@ -7,7 +7,7 @@ use serde_json::Value;
 use serin_aws::settings::Settings;
 use serin_aws::{DynamoLedger, ParameterStore, SecureParameter, SnsNotifier, WallClock};
 use serin_controller::evaluate::{Ports, RolloutClock, Tick, evaluate};
-use serin_genesys::Genesys;
+use serin_genesys::{Genesys, OAuthClient};
 
 /// The adapters, connected once per sandbox.
 pub(crate) struct World {
@@ -16,18 +16,18 @@ pub(crate) struct World {
     ledger: DynamoLedger,
     parameters: ParameterStore,
     notifier: SnsNotifier,
-    genesys: Genesys<SecureParameter, WallClock>,
+    genesys: Genesys<OAuthClient<SecureParameter>, WallClock>,
 }
 
 impl World {
     pub(crate) async fn connect(settings: Settings) -> Result<World, String> {
-        let genesys = serin_genesys::Settings::new(&settings.genesys_api, &settings.genesys_login)?;
+        let genesys = serin_genesys::Settings::new(&settings.genesys_api, Some(&settings.genesys_login)).map_err(|e| e.to_string())?;
         let aws = serin_aws::load().await;
         Ok(World {
             ledger: DynamoLedger::new(&aws, settings.ledger_table),
             parameters: ParameterStore::new(&aws, settings.stage.clone()),
             notifier: SnsNotifier::new(&aws, settings.alert_topic, settings.rollback_topic),
-            genesys: Genesys::new(genesys, SecureParameter::new(&aws, settings.genesys_secret), WallClock),
+            genesys: Genesys::new(genesys, OAuthClient::kept_in(SecureParameter::new(&aws, settings.genesys_secret)), WallClock).map_err(|e| e.to_string())?,
             stage: settings.stage,
             clock: settings.clock,
         })

@@ -167,10 +167,8 @@ where
     contain_failed(ports.parameters, &mut visits).await;
     let flows = join_all(visits.iter_mut().map(|visit| act(ports, tick, visit, now))).await;
     all_visited &= visits.iter().all(|v| v.safe);
-    if all_visited {
-        if let Err(error) = ports.parameters.beat(ports.clock.now()).await {
-            tracing::error!(%error, "heartbeat not written; calls go to stable when it is 5 minutes old");
-        }
+    if all_visited && let Err(error) = ports.parameters.beat(ports.clock.now()).await {
+        tracing::error!(%error, "heartbeat not written; calls go to stable when it is 5 minutes old");
     }
     if let Err(error) = ports.ledger.record_tick(tick.time).await {
         tracing::warn!(%error, "the tick's time was not recorded");
@@ -195,9 +193,11 @@ async fn visit<L: Ledger, P: Parameters, A, N, C>(
     ports: &Ports<'_, L, P, A, N, C>,
     active: &ActiveFlow,
 ) -> Result<Option<Visit>, LedgerError> {
+    // The projection before the truth: what we write is recorded first, so a ledger read later explains every value of ours. The
+    // other way round another run's raise in between would look like a person's.
+    let seen = ports.parameters.read(&active.flow).await.map_err(|e| e.to_string());
     let opened = open(ports.ledger, &active.flow).await?;
     let Some(rollout) = &opened.rollout else { return Ok(None) };
-    let seen = ports.parameters.read(&active.flow).await.map_err(|e| e.to_string());
     let windows = match rollout.phase.is_watched() {
         // From the start of an hour, for hours are recorded whole.
         true => ports.ledger.windows(&active.flow, &rollout.id, floor(rollout.in_force.since, 3600)).await?,
@@ -286,13 +286,14 @@ fn settle(visit: &Visit, now: Timestamp, fresh: bool) -> Decision {
     let seen = match &visit.seen {
         Ok(seen) => seen,
         Err(_) => {
-            unread = Seen { percentage: rollout.applied.map(|a| (a.weight.to_string(), a.version)), ..Seen::default() };
+            let version = rollout.pending.map(|p| p.base_version).or(rollout.applied.map(|a| a.version));
+            unread = Seen { percentage: version.map(|v| (rollout.in_force.weight.to_string(), v)), ..Seen::default() };
             &unread
         }
     };
     let last_data = visit.windows.iter().rev().find(|w| w.has_data()).map(|w| w.start);
     let decision = decide(&Facts { rollout, seen, analysis: visit.analysis.as_ref(), last_data, now });
-    let rises = matches!(decision, Decision::Advance { .. } | Decision::Promote | Decision::FinishBake);
+    let rises = matches!(decision, Decision::Begin { .. } | Decision::Advance { .. } | Decision::Promote | Decision::FinishBake);
     match &visit.seen {
         Err(reason) if rises => Decision::Hold(serin_core::decision::HoldReason::MetricsUnavailable(reason.clone())),
         _ if rises && !fresh => {
@@ -450,14 +451,21 @@ async fn under_lease<L: Ledger, P: Parameters, A, N, C: Clock>(
         return Err(LedgerError::Lost { flow: flow.to_string(), reason: "another run recorded since this one looked".into() });
     }
     visit.opened = fresh;
-    if visit.rollout().phase == Phase::Preparing && matches!(visit.decision, Decision::Advance { .. }) {
-        if let Err(error) = open_split(ports.parameters, tick, visit).await {
-            visit.trouble.push(error);
-            return Ok(());
-        }
+    if visit.rollout().phase == Phase::Preparing
+        && matches!(visit.decision, Decision::Begin { .. })
+        && let Err(error) = open_split(ports.parameters, tick, visit).await
+    {
+        visit.trouble.push(error);
+        return Ok(());
     }
     let base_version = visit.seen.as_ref().map_or(0, Seen::version);
-    if let Some(event) = visit.decision.event(base_version) {
+    if let Some(mut event) = visit.decision.event(base_version) {
+        if let (Event::Paused { version: Some(version), .. }, Some(pending)) = (&event, visit.rollout().pending)
+            && *version > pending.base_version + 1
+        {
+            // More than one write since our intent: what is seen may be our own raise, landed late over a person's value.
+            event = overwritten(ports.parameters, &flow, visit, *version).await;
+        }
         let entry = entry(visit, event, now, ports.clock.now());
         visit.opened = record(ports.ledger, &flow, &visit.opened, Authority::Lease(lease.clone()), entry).await?;
     }
@@ -498,7 +506,14 @@ async fn project<L: Ledger, P: Parameters, A, N, C: Clock>(
     let flow = visit.active.flow.clone();
     let Ok(seen) = visit.seen.clone() else { return Ok(()) };
     if repair(visit.rollout(), &seen).zero {
-        if let Err(error) = ports.parameters.put_percentage(&flow, Weight::ZERO, false).await {
+        let written = ports.parameters.put_percentage(&flow, Weight::ZERO, false).await;
+        if let (Ok(version), Phase::Paused { .. }) = (&written, &visit.rollout().phase) {
+            let reason = "what was no percentage was replaced by 0".to_owned();
+            let event = Event::Paused { weight: Weight::ZERO, version: Some(*version), reason: reason.clone() };
+            let entry = Record { by: evaluator(), why: reason, event, evidence: None, at: now, recorded_at: ports.clock.now() };
+            visit.opened = record(ports.ledger, &flow, &visit.opened, Authority::Lease(lease.clone()), entry).await?;
+        }
+        if let Err(error) = written {
             visit.trouble.push(error.to_string());
         }
         return Ok(());
@@ -535,10 +550,11 @@ async fn project<L: Ledger, P: Parameters, A, N, C: Clock>(
 async fn overwritten(parameters: &impl Parameters, flow: &FlowName, visit: &Visit, version: i64) -> Event {
     let base = visit.rollout().pending.map_or(0, |p| p.base_version);
     let written = parameters.history(flow).await.unwrap_or_default();
-    let lowest = written.iter().filter(|(_, v)| *v > base && *v < version).map(|(text, _)| text.parse().unwrap_or(Weight::ZERO)).min();
+    let lowest = written.iter().filter(|(_, v)| *v > base && *v <= version).map(|(text, _)| text.parse().unwrap_or(Weight::ZERO)).min();
     // What cannot be read back is taken for the most careful hand.
     let weight = lowest.unwrap_or(Weight::ZERO).min(visit.rollout().phase.weight());
-    let version = parameters.put_percentage(flow, weight, false).await.ok();
+    let stands = visit.seen.as_ref().is_ok_and(|s| s.percentage.as_ref().is_some_and(|(t, v)| *v == version && t.parse() == Ok(weight)));
+    let version = if stands { Some(version) } else { parameters.put_percentage(flow, weight, false).await.ok() };
     let reason = format!(
         "the percentage was changed by hand while Serin raised it: {weight} is kept, and the rollout waits for `serin resume` or `serin abort`"
     );

@@ -132,19 +132,23 @@ async fn begin<L: Ledger, P: Parameters, F, N, C: Clock>(
     cause: Cause,
 ) -> Result<Opened, LedgerError> {
     let rollout = opened.rollout.clone().expect("a rollback is of a rollout");
-    put_on_stable(ports, flow, &rollout).await;
     let by = match &cause {
         Cause::Requested { by, .. } => Actor::Person(by.clone()),
         _ => executor(),
     };
-    let event = match rollout.phase {
-        // No call was moved yet: there is nothing to put back.
-        Phase::Preparing | Phase::Contaminated => Event::Aborted { reason: cause.to_string() },
-        _ => Event::RollbackStarted { cause: cause.clone() },
-    };
     for _ in 0..5 {
+        let phase = opened.rollout.as_ref().map_or(&Phase::Preparing, |r| &r.phase);
+        // Before the first step no call was moved, and the split still names the rollout before: its halt marker must stay.
+        if *phase != Phase::Preparing {
+            put_on_stable(ports, flow, &rollout).await;
+        }
+        let event = match phase {
+            // There is nothing to put back, or nobody knows any more what to put back.
+            Phase::Preparing | Phase::Contaminated => Event::Aborted { reason: cause.to_string() },
+            _ => Event::RollbackStarted { cause: cause.clone() },
+        };
         let authority = Authority::Preempt { fence: opened.book.fence, owner: run.id.clone() };
-        let entry = note(ports.clock, run, by.clone(), event.clone(), cause.to_string());
+        let entry = note(ports.clock, run, by.clone(), event, cause.to_string());
         match record(ports.ledger, flow, &opened, authority, entry).await {
             Err(LedgerError::Lost { .. }) => opened = open(ports.ledger, flow).await?,
             outcome => return outcome,

@@ -13,6 +13,11 @@ use std::fmt;
 pub enum Decision {
     /// Nothing, and why.
     Hold(HoldReason),
+    /// Prepared: on to the first weight.
+    Begin {
+        /// The step.
+        to: Weight,
+    },
     /// On to a higher weight below 100 %.
     Advance {
         /// The step.
@@ -106,6 +111,7 @@ impl Decision {
     pub fn name(&self) -> &'static str {
         match self {
             Decision::Hold(_) => "Hold",
+            Decision::Begin { .. } => "Begin",
             Decision::Advance { .. } => "Advance",
             Decision::Promote => "Promote",
             Decision::FinishBake => "FinishBake",
@@ -122,7 +128,7 @@ impl Decision {
     pub fn event(&self, base_version: i64) -> Option<Event> {
         Some(match self.clone() {
             Decision::Hold(_) => return None,
-            Decision::Advance { to } => Event::StepStarted { weight: to, base_version },
+            Decision::Begin { to } | Decision::Advance { to } => Event::StepStarted { weight: to, base_version },
             Decision::Promote => Event::PromotionStarted { base_version },
             Decision::FinishBake => Event::BakeFinished,
             Decision::Rollback(cause) => Event::RollbackStarted { cause },
@@ -140,6 +146,7 @@ impl fmt::Display for Decision {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Decision::Hold(reason) => reason.fmt(f),
+            Decision::Begin { to } => write!(f, "prepared: {to} % of new calls go to the canary"),
             Decision::Advance { to } => write!(f, "healthy long enough: on to {to} %"),
             Decision::Promote => f.write_str("healthy long enough: on to 100 %"),
             Decision::FinishBake => f.write_str("healthy at 100 % long enough: the stable flow gets this version"),
@@ -169,13 +176,17 @@ pub struct Facts<'a> {
 
 /// Decides. Containment first, then a person's hand, then the verdict, then deadlines; only then may anything rise.
 pub fn decide(facts: &Facts<'_>) -> Decision {
-    let Facts { rollout, seen, analysis, now, .. } = facts;
+    let Facts { rollout, seen, analysis, .. } = facts;
     let verdict = analysis.map(|a| &a.verdict);
     if let (true, Some(Verdict::Fail(breach))) = (rollout.phase.is_watched(), verdict) {
         return Decision::Rollback(Cause::Breach(breach.clone()));
     }
     if seen.halts(&rollout.id) && Phase::after(rollout.phase.clone(), &Event::RollbackStarted { cause: Cause::FoundContained }).is_ok() {
-        return Decision::Rollback(Cause::FoundContained);
+        // Calls taken away for want of data or of an answer blame nobody, also when the run that did it stopped before saying so.
+        return match overdue(facts) {
+            Some(abort @ Decision::Abort(_)) => abort,
+            _ => Decision::Rollback(Cause::FoundContained),
+        };
     }
     let waiting = match rollout.phase.is_watched().then(|| standing(rollout, seen)) {
         Some(Standing::Foreign { value, version }) => return foreign(rollout, value, version),
@@ -190,21 +201,21 @@ pub fn decide(facts: &Facts<'_>) -> Decision {
         return Decision::Hold(reason);
     }
     match (&rollout.phase, analysis) {
-        (Phase::Preparing, _) if rollout.canary_version.is_some() => Decision::Advance { to: rollout.plan.policy.first_step() },
+        (Phase::Preparing, _) if rollout.canary_version.is_some() => Decision::Begin { to: rollout.plan.policy.first_step() },
         (Phase::Preparing, _) => Decision::Hold(HoldReason::Preparing),
         (Phase::Finalizing, _) => Decision::Hold(HoldReason::Finalizing),
         (Phase::RollingBack, _) => Decision::Hold(HoldReason::Restoring),
         (Phase::Contaminated, _) => Decision::Hold(HoldReason::Contaminated),
         (phase, _) if phase.is_terminal() => Decision::Hold(HoldReason::Ended),
-        (_, Some(analysis)) => judged(rollout, analysis, *now),
+        (_, Some(analysis)) => judged(rollout, analysis),
         (_, None) => Decision::Hold(HoldReason::MetricsUnavailable("nothing was measured".into())),
     }
 }
 
 /// The verdict on a watched rollout, once nothing else had precedence.
-fn judged(rollout: &Rollout, analysis: &Analysis, _now: Timestamp) -> Decision {
+fn judged(rollout: &Rollout, analysis: &Analysis) -> Decision {
     let policy = &rollout.plan.policy;
-    let needed = if rollout.phase == Phase::Baking { policy.final_bake_time.0 } else { policy.bake_time.0 };
+    let needed = minutes_needed(rollout);
     match &analysis.verdict {
         Verdict::Fail(breach) => Decision::Rollback(Cause::Breach(breach.clone())),
         Verdict::Error(reason) => Decision::Hold(HoldReason::MetricsUnavailable(reason.clone())),
@@ -220,6 +231,12 @@ fn judged(rollout: &Rollout, analysis: &Analysis, _now: Timestamp) -> Decision {
             },
         },
     }
+}
+
+/// Minutes with data that the phase must look healthy.
+fn minutes_needed(rollout: &Rollout) -> u32 {
+    let policy = &rollout.plan.policy;
+    if rollout.phase == Phase::Baking { policy.final_bake_time.0 } else { policy.bake_time.0 }
 }
 
 /// A value that our record does not explain is a person's: lower is kept, higher is contained.
@@ -251,13 +268,15 @@ fn overdue(facts: &Facts<'_>) -> Option<Decision> {
     let Facts { rollout, analysis, last_data, now, .. } = facts;
     let policy = &rollout.plan.policy;
     let in_phase = now.duration_since(rollout.phase_since);
-    let past_fixed = rollout.phase.deadline().is_some_and(|limit| in_phase > limit);
+    // Each wait for a person's lock moves the deadline of the restoration; there are only so many.
+    let counted_from = rollout.restoration.next_at.map_or(rollout.phase_since, |at| at.max(rollout.phase_since));
+    let past_fixed = rollout.phase.deadline().is_some_and(|limit| now.duration_since(counted_from) > limit);
     match &rollout.phase {
         Phase::Preparing if past_fixed => Some(Decision::FailPreparation("not prepared within 30 minutes; no call was moved. See the executor's log for what it waited for".into())),
         Phase::Finalizing if past_fixed => {
             Some(Decision::CallHuman("the stable flow did not get the promoted version within 10 minutes; all calls stay on the canary flow, which works. Publish the version into the stable flow by hand, then `serin clear`".into()))
         }
-        Phase::RollingBack if past_fixed && rollout.restoration.lock_tries == 0 => {
+        Phase::RollingBack if past_fixed => {
             Some(Decision::CallHuman("the canary flow was not put back within 5 minutes; calls are on stable. Publish the rollback target by hand, then `serin clear`".into()))
         }
         Phase::Contaminated if past_fixed => Some(Decision::Abort("nobody came back to this contaminated rollout within 24 hours".into())),
@@ -269,9 +288,9 @@ fn overdue(facts: &Facts<'_>) -> Option<Decision> {
             if rollout.in_force.weight > Weight::ZERO && now.duration_since(seen_until) > policy.max_blind.duration() {
                 return Some(Decision::Abort(format!("no data for more than {} minutes, the policy's max_blind: calls were put back on stable, without blame on the canary", policy.max_blind.0)));
             }
-            let undecided = !matches!(analysis.map(|a| &a.verdict), Some(Verdict::Pass));
+            let decided = analysis.is_some_and(|a| a.verdict == Verdict::Pass && a.data_minutes >= minutes_needed(rollout));
             let capped = matches!(rollout.phase, Phase::Stepping { .. } | Phase::Baking) && in_phase > policy.step_cap.duration();
-            (capped && undecided).then(|| Decision::Pause {
+            (capped && !decided).then(|| Decision::Pause {
                 weight: rollout.in_force.weight,
                 version: None,
                 reason: format!("undecided at {} % for {} minutes, the policy's step_cap: look at both cohorts, then `serin resume` or `serin abort`", rollout.in_force.weight, policy.step_cap.0),

@@ -245,7 +245,12 @@ impl Phase {
                 Ok(Stepping { weight: *weight })
             }
             (AwaitingApproval { .. }, Event::PromotionStarted { .. }) => Ok(Baking),
-            (Paused { weight: from, step }, Event::Paused { weight, .. }) if weight < from => Ok(Paused { weight: *weight, step: *step }),
+            // The same weight again, as another version: somebody wrote it once more, or we replaced what was no percentage by 0.
+            (Paused { weight: from, step }, Event::Paused { weight, version, .. })
+                if weight < from || (weight == from && version.is_some()) =>
+            {
+                Ok(Paused { weight: *weight, step: *step })
+            }
             (Paused { step, .. }, Event::Resumed { .. }) if *step == Weight::FULL => Ok(Baking),
             (Paused { step, .. }, Event::Resumed { .. }) => Ok(Stepping { weight: *step }),
 

@@ -98,6 +98,10 @@ pub struct Repair {
 
 /// The repair a rollout's record calls for.
 pub fn repair(rollout: &Rollout, seen: &Seen) -> Repair {
-    let must_be_zero = rollout.desired_weight() == Weight::ZERO && rollout.phase != Phase::Preparing;
-    Repair { halt: rollout.is_contained() && !seen.halts(&rollout.id), zero: must_be_zero && !seen.is_zero() }
+    let zero = match rollout.phase {
+        // The split still names the rollout before; a percentage written by hand now would send calls to a canary nobody watches.
+        Phase::Preparing => seen.weight() > Weight::ZERO,
+        _ => rollout.desired_weight() == Weight::ZERO && !seen.is_zero(),
+    };
+    Repair { halt: rollout.is_contained() && !seen.halts(&rollout.id), zero }
 }

@@ -259,6 +259,8 @@ pub struct Rollout {
     pub restoration: Restoration,
     /// A publish of `Preparing` or `Finalizing` was intended, so a running operation is ours.
     pub publishing: bool,
+    /// Whether calls were ever offered to its canary.
+    pub has_stepped: bool,
 }
 
 impl Rollout {
@@ -293,6 +295,7 @@ impl Rollout {
             cause: None,
             restoration: Restoration::default(),
             publishing: false,
+            has_stepped: false,
         })
     }
 
@@ -314,7 +317,8 @@ impl Rollout {
                 self.publishing = false;
             }
             Event::StepStarted { weight, base_version } => {
-                self.pending = Some(PendingRaise { weight: *weight, base_version: *base_version })
+                self.has_stepped = true;
+                self.pending = Some(PendingRaise { weight: *weight, base_version: *base_version });
             }
             Event::PromotionStarted { base_version } => {
                 self.pending = Some(PendingRaise { weight: Weight::FULL, base_version: *base_version });
@@ -365,10 +369,12 @@ impl Rollout {
         }
     }
 
-    /// Whether the halt marker must name this rollout.
+    /// Whether the halt marker must name this rollout. One that was aborted before its first step needs none, and must not take it
+    /// from the rollout before, which the split may still name.
     pub fn is_contained(&self) -> bool {
         match self.phase {
-            Phase::RollingBack | Phase::RolledBack | Phase::Contaminated | Phase::Aborted => true,
+            Phase::RollingBack | Phase::RolledBack | Phase::Contaminated => true,
+            Phase::Aborted => self.has_stepped,
             Phase::NeedsHuman { weight } => weight == Weight::ZERO,
             _ => false,
         }

@@ -1,0 +1,56 @@
+# `make` alone lists the targets.
+.DEFAULT_GOAL := help
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.PHONY: help demo test check build invoke package deploy clean
+
+PYTHON ?= python3
+LOCAL := $(PYTHON) tests/local/bootstrap.py
+FN ?= random-percentage
+EVENT ?=
+STAGE ?= prod
+
+help: ## list the targets
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1\t\2/' | expand -t 18
+
+demo: need ## play a healthy and a broken rollout on a local stack
+	@echo "▸ install the local tools (once)" && $(LOCAL)
+	@echo "▸ build (the first time this takes some minutes)" && cargo build --workspace --bins --locked
+	@$(PYTHON) tests/local/demo.py $(if $(SEED),--seed $(SEED)) $(if $(KEEP),--keep)
+
+test: need ## everything that must hold
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets --locked -- -D warnings
+	cargo build --workspace --bins --locked
+	cargo test --workspace --locked --quiet
+	$(LOCAL) -m pytest -q tests/local
+
+check: need ## the fast part: formatting, lints, tests in process
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets --locked -- -D warnings
+	cargo test --workspace --locked --quiet
+
+build: need ## all binaries, in the profile the local stack uses
+	cargo build --workspace --bins --locked
+
+invoke: build ## send one event to one function: make invoke FN=canary-evaluator EVENT=events/canary-evaluator.json
+	@$(PYTHON) tests/local/invoke.py $(FN) $(EVENT)
+
+package: need ## release packages for AWS, in target/lambda (cargo-lambda, fat LTO; ARCH=x86_64 for the other architecture)
+	@$(LOCAL) && { test -x .local/package/bin/cargo-lambda || { $(PYTHON) -m venv .local/package && .local/package/bin/pip install -q cargo-lambda==1.9.2; }; }
+	# One function at a time: built together, each would carry the others' features along.
+	for fn in random-percentage canary-evaluator rollback-executor alert-forwarder; do \
+	  PATH="$(CURDIR)/.local/package/bin:$$PATH" cargo lambda build --release --locked $(if $(filter x86_64,$(ARCH)),,--arm64) -p $$fn; \
+	done
+
+deploy: package ## deploy to AWS with the SAM CLI: make deploy STAGE=prod GENESYS_API=https://api.mypurecloud.com
+	sam deploy --template-file infra/template.yaml --stack-name serin-$(STAGE) --resolve-s3 --capabilities CAPABILITY_IAM \
+	  --parameter-overrides Stage=$(STAGE) GenesysApi=$(GENESYS_API) $(if $(filter x86_64,$(ARCH)),Architecture=x86_64)
+
+clean: ## remove what was built and installed here
+	rm -rf target .local
+
+.PHONY: need
+need:
+	@command -v cargo >/dev/null || { echo "cargo is missing: install Rust 1.94.1 or newer, see https://rustup.rs" >&2; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or newer is needed; set PYTHON=… if it has another name" >&2; exit 1; }

@@ -1,0 +1,441 @@
+//! Flows: reading them, publishing a version, and copying a configuration from one flow into another.
+
+use crate::client::{Exchange, Genesys, Request};
+use crate::error::{Error, redact};
+use crate::hash::configuration_hash;
+use crate::operations;
+use crate::settings::is_safe;
+use crate::token::CredentialsSource;
+use crate::yaml;
+use jiff::{SignedDuration, Timestamp};
+use reqwest::Url;
+use serde::Deserialize;
+use serde_json::{Value, json};
+use serin_controller::ports::{Clock, FlowError, FlowState, Flows, Operation};
+use std::collections::BTreeMap;
+
+/// How often a job is looked at.
+const POLL: SignedDuration = SignedDuration::from_secs(1);
+const PAGE_SIZE: &str = "100";
+/// More versions than any flow has; a bound against a list that does not end.
+const MOST_PAGES: u32 = 100;
+
+impl<S: CredentialsSource, C: Clock> Flows for Genesys<S, C> {
+    async fn flow(&self, flow: &str) -> Result<FlowState, FlowError> {
+        let until = self.deadline();
+        let found = self.read_flow(flow, until).await?;
+        Ok(self.state(found).await)
+    }
+
+    async fn published_versions(&self, flow: &str) -> Result<Vec<String>, FlowError> {
+        Ok(latest_published_first(self.versions(flow, self.deadline()).await?))
+    }
+
+    async fn configuration_hash(&self, flow: &str, version: &str) -> Result<String, FlowError> {
+        let until = self.deadline();
+        let request = Request {
+            operation: &operations::GET_CONFIGURATION,
+            doing: format!("reading the configuration of flow {flow} version {version}"),
+            path: &[flow, version],
+            query: &[],
+            body: None,
+        };
+        match self.call::<Value>(&request, until).await {
+            Ok(configuration) => Ok(configuration_hash(&configuration)),
+            Err(error @ Error::NotFound { .. }) => Err(self.doubt(error, flow, Some(version), until).await.into()),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    async fn publish(&self, flow: &str, version: &str) -> Result<String, FlowError> {
+        let until = self.deadline();
+        // For a version that does not exist the vendor answers with success, and then does nothing.
+        if !self.versions(flow, until).await?.iter().any(|known| known.id == version) {
+            return Err(Error::VersionGone { flow: flow.to_owned(), version: version.to_owned() }.into());
+        }
+        let request = Request {
+            operation: &operations::PUBLISH,
+            doing: format!("publishing flow {flow} version {version}"),
+            path: &[],
+            query: &[("flow", flow), ("version", version)],
+            body: None,
+        };
+        match self.call::<Started>(&request, until).await {
+            Ok(started) => Ok(started.id),
+            Err(error @ Error::NotFound { .. }) => Err(self.doubt(error, flow, Some(version), until).await.into()),
+            Err(error) => Err(self.or_locked(error, flow, until).await.into()),
+        }
+    }
+
+    async fn copy(&self, from: &str, to: &str) -> Result<(), FlowError> {
+        let until = self.clock.now() + self.settings.copy_patience;
+        let doing = format!("copying flow {from} into flow {to}");
+        let (source, target) = (self.read_flow(from, until).await?, self.read_flow(to, until).await?);
+        let (version, target_name, flow_type) = self.check_copy(&doing, to, source, target).await?;
+        let file = self.export(from, &version, until).await?;
+        let file = yaml::rename(&file, &flow_type, &target_name).map_err(|reason| {
+            let reason = format!("{reason}; nothing was published. Publish version {version} of flow {from} into it by hand");
+            Error::Refused { doing: doing.clone(), reason }
+        })?;
+        let job = self.register(&doing, file, until).await?;
+        self.see_through(&doing, to, &job, until).await.map_err(FlowError::from)
+    }
+}
+
+impl<S: CredentialsSource, C: Clock> Genesys<S, C> {
+    async fn read_flow(&self, flow: &str, until: Timestamp) -> Result<Flow, Error> {
+        match self.get_flow(flow, until).await {
+            Err(error @ Error::NotFound { .. }) => Err(self.doubt(error, flow, None, until).await),
+            outcome => outcome,
+        }
+    }
+
+    async fn get_flow(&self, flow: &str, until: Timestamp) -> Result<Flow, Error> {
+        let doing = format!("reading flow {flow}");
+        self.call(&Request { operation: &operations::GET_FLOW, doing, path: &[flow], query: &[], body: None }, until).await
+    }
+
+    /// All versions, as the vendor orders them.
+    async fn versions(&self, flow: &str, until: Timestamp) -> Result<Vec<Version>, Error> {
+        let doing = format!("listing the versions of flow {flow}");
+        let mut versions = Vec::new();
+        for number in 1..=MOST_PAGES {
+            let page = Request {
+                operation: &operations::LIST_VERSIONS,
+                doing: doing.clone(),
+                path: &[flow],
+                query: &[("pageNumber", &number.to_string()), ("pageSize", PAGE_SIZE)],
+                body: None,
+            };
+            let page: Page = self.call(&page, until).await?;
+            let is_last = page.entities.is_empty() || number >= page.page_count;
+            versions.extend(page.entities);
+            if is_last {
+                return Ok(versions);
+            }
+        }
+        let message = "the list does not end".to_owned();
+        Err(Error::Unexpected { doing, status: 200, code: "unreadable".to_owned(), message })
+    }
+
+    /// "Not found" may be a throttle in disguise: it stands once the version list says so too.
+    async fn doubt(&self, error: Error, flow: &str, version: Option<&str>, until: Timestamp) -> Error {
+        let contradicted = |doing: &str| Error::Unavailable {
+            doing: doing.to_owned(),
+            reason: "genesys cloud does not find what its version list names; look again".to_owned(),
+        };
+        let doing = match &error {
+            Error::NotFound { doing, .. } => doing.clone(),
+            _ => return error,
+        };
+        match (self.versions(flow, until).await, version) {
+            (Ok(list), Some(version)) if list.iter().all(|known| known.id != version) => {
+                Error::VersionGone { flow: flow.to_owned(), version: version.to_owned() }
+            }
+            (Ok(_), _) => contradicted(&doing),
+            (Err(Error::NotFound { .. }), _) => error,
+            (Err(other), _) => other,
+        }
+    }
+
+    /// No source tells which refusal a lock is; so whatever is refused while somebody else holds the lock is refused for that.
+    async fn or_locked(&self, error: Error, flow: &str, until: Timestamp) -> Error {
+        let could_be_a_lock = matches!(error, Error::Conflict { .. } | Error::Unauthorized { .. } | Error::Unexpected { status: 400, .. });
+        if !could_be_a_lock {
+            return error;
+        }
+        match self.get_flow(flow, until).await {
+            Ok(found) => match self.holder(&found).await {
+                Some(holder) => Error::FlowLocked { flow: flow.to_owned(), holder },
+                None => error,
+            },
+            Err(_) => error,
+        }
+    }
+
+    async fn state(&self, found: Flow) -> FlowState {
+        FlowState {
+            locked_by: self.holder(&found).await,
+            name: found.name,
+            published: found.published_version.map(|version| version.id),
+            operation: found.current_operation.and_then(LatestOperation::into_port),
+        }
+    }
+
+    /// Person or client that holds the lock, unless that is our own client at work.
+    async fn holder(&self, flow: &Flow) -> Option<String> {
+        let named = |entity: &Entity| entity.name.clone().or_else(|| entity.id.clone()).unwrap_or_else(|| "somebody".to_owned());
+        if let Some(user) = &flow.locked_user {
+            return Some(named(user));
+        }
+        let client = flow.locked_client.as_ref()?;
+        let own = self.client_id().await;
+        (own.is_none() || client.id != own).then(|| format!("client {}", named(client)))
+    }
+
+    /// Published version of the source, name and type of the target; nothing else is copied into, ever.
+    async fn check_copy(&self, doing: &str, to: &str, source: Flow, target: Flow) -> Result<(String, String, String), Error> {
+        let refused = |reason: String| Error::Refused { doing: doing.to_owned(), reason };
+        if let Some(holder) = self.holder(&target).await {
+            return Err(Error::FlowLocked { flow: to.to_owned(), holder });
+        }
+        if target.current_operation.is_some_and(|operation| operation.runs()) {
+            return Err(Error::Conflict {
+                doing: doing.to_owned(),
+                reason: "an operation runs on the target; wait for its end".to_owned(),
+            });
+        }
+        match (source.published_version, source.flow_type, target.flow_type) {
+            _ if source.id == target.id || source.name == target.name => Err(refused("they are the same flow".to_owned())),
+            (None, _, _) => Err(refused("the source has no published version".to_owned())),
+            (Some(version), Some(of_source), Some(of_target)) if of_source == of_target => Ok((version.id, target.name, of_target)),
+            (_, of_source, of_target) => {
+                let shown = |flow_type: Option<String>| flow_type.unwrap_or_else(|| "unknown".to_owned());
+                Err(refused(format!("their types differ: {} and {}", shown(of_source), shown(of_target))))
+            }
+        }
+    }
+
+    /// A version as a file.
+    async fn export(&self, flow: &str, version: &str, until: Timestamp) -> Result<String, Error> {
+        let doing = format!("exporting flow {flow} version {version}");
+        let details = json!({"flow": {"id": flow, "version": version}, "exportType": "Yaml"});
+        let body = Some(json!({"flows": [details]}));
+        let started: Started =
+            self.call(&Request { operation: &operations::EXPORT, doing: doing.clone(), path: &[], query: &[], body }, until).await?;
+        loop {
+            let look = Request {
+                operation: &operations::GET_EXPORT,
+                doing: doing.clone(),
+                path: &[&started.id],
+                query: &[("expand", "messages")],
+                body: None,
+            };
+            let job: Job = self.call(&look, until).await?;
+            match (job.ended(), &job.download_url) {
+                (Some(true), Some(address)) => return self.download(&doing, address, until).await,
+                (Some(true), None) => return Err(Error::Unavailable { doing, reason: "the export has no file".to_owned() }),
+                (Some(false), _) => return Err(Error::Refused { doing, reason: job.complaint() }),
+                (None, _) if !self.wait(POLL, until).await => return Err(still_running(&doing)),
+                (None, _) => {}
+            }
+        }
+    }
+
+    /// A signed address: it gets no token of ours.
+    async fn download(&self, doing: &str, address: &str, until: Timestamp) -> Result<String, Error> {
+        let address = signed(doing, address)?;
+        let answer = self.exchange(&Exchange { doing, repeatable: true, paced: false }, until, |http| http.get(address.clone())).await?;
+        if answer.status != 200 {
+            return Err(Error::Unavailable { doing: doing.to_owned(), reason: format!("the file store answered {}", answer.status) });
+        }
+        let not_text = |_| Error::Refused { doing: doing.to_owned(), reason: "the exported file is not text".to_owned() };
+        String::from_utf8(answer.body).map_err(not_text)
+    }
+
+    /// Hands a file over for publishing; returns the job's id.
+    async fn register(&self, doing: &str, file: String, until: Timestamp) -> Result<String, Error> {
+        let body = Some(json!({"createStubs": false}));
+        let register = Request { operation: &operations::REGISTER_JOB, doing: doing.to_owned(), path: &[], query: &[], body };
+        let registered: Registered = self.call(&register, until).await?;
+        let address = signed(doing, &registered.presigned_url)?;
+        // What is signed is the address with these headers: all of them, and no token of ours. The same file twice is one job.
+        let upload = |http: &reqwest::Client| {
+            let put = http.put(address.clone()).body(file.clone());
+            registered.headers.iter().fold(put, |put, (name, value)| put.header(name, value))
+        };
+        let answer = self.exchange(&Exchange { doing, repeatable: true, paced: false }, until, upload).await?;
+        match answer.status {
+            200..300 => Ok(registered.id),
+            // Such an address is good for a while only; the next attempt gets a new one.
+            status => {
+                Err(Error::Unavailable { doing: doing.to_owned(), reason: format!("the file store answered {status} to the upload") })
+            }
+        }
+    }
+
+    async fn see_through(&self, doing: &str, to: &str, id: &str, until: Timestamp) -> Result<(), Error> {
+        loop {
+            let look = Request {
+                operation: &operations::GET_JOB,
+                doing: doing.to_owned(),
+                path: &[id],
+                query: &[("expand", "messages")],
+                body: None,
+            };
+            let job: Job = self.call(&look, until).await?;
+            match job.ended() {
+                Some(true) => return job.went_into(doing, to),
+                Some(false) if job.is_about_a_lock() => {
+                    let found = self.get_flow(to, until).await.ok();
+                    let holder = match &found {
+                        Some(found) => self.holder(found).await,
+                        None => None,
+                    };
+                    let holder = holder.unwrap_or_else(|| "another entity".to_owned());
+                    return Err(Error::FlowLocked { flow: to.to_owned(), holder });
+                }
+                Some(false) => return Err(Error::Refused { doing: doing.to_owned(), reason: job.complaint() }),
+                None if !self.wait(POLL, until).await => return Err(still_running(doing)),
+                None => {}
+            }
+        }
+    }
+}
+
+fn still_running(doing: &str) -> Error {
+    Error::Unavailable { doing: doing.to_owned(), reason: "the job still runs; look at the flow again".to_owned() }
+}
+
+/// An address that the vendor hands out, if a flow may travel to it. It is a secret in itself.
+fn signed(doing: &str, address: &str) -> Result<Url, Error> {
+    let url = Url::parse(address).ok().filter(is_safe);
+    url.ok_or_else(|| Error::Refused { doing: doing.to_owned(), reason: "the file store's address is not https".to_owned() })
+}
+
+fn latest_published_first(versions: Vec<Version>) -> Vec<String> {
+    let was_published = |v: &Version| v.date_published.is_some() || v.kind.as_deref() == Some("PUBLISH");
+    let mut published: Vec<(Option<Timestamp>, String)> = versions
+        .into_iter()
+        .filter(was_published)
+        .map(|v| (v.date_published.as_deref().and_then(|date| date.parse().ok()), v.id))
+        .collect();
+    // Stable: what has no date keeps the vendor's order, behind what has one.
+    published.sort_by_key(|(date, _)| std::cmp::Reverse(*date));
+    published.into_iter().map(|(_, id)| id).collect()
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Flow {
+    #[serde(default)]
+    id: String,
+    #[serde(default)]
+    name: String,
+    #[serde(rename = "type")]
+    flow_type: Option<String>,
+    published_version: Option<Version>,
+    locked_user: Option<Entity>,
+    locked_client: Option<Entity>,
+    current_operation: Option<LatestOperation>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Version {
+    id: String,
+    #[serde(rename = "type")]
+    kind: Option<String>,
+    date_published: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct Entity {
+    id: Option<String>,
+    name: Option<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct LatestOperation {
+    id: Option<String>,
+    complete: Option<bool>,
+    action_status: Option<String>,
+    error_code: Option<String>,
+    error_message: Option<String>,
+}
+
+impl LatestOperation {
+    fn runs(&self) -> bool {
+        self.complete == Some(false)
+    }
+
+    fn into_port(self) -> Option<Operation> {
+        let failed = self.action_status.as_deref() == Some("FAILURE");
+        let running = self.runs();
+        let code = self.error_code.unwrap_or_else(|| "FAILURE".to_owned());
+        let why = match self.error_message.filter(|message| !message.is_empty()) {
+            Some(message) => format!("{code}: {message}"),
+            None => format!("{code}, without a reason"),
+        };
+        Some(Operation { id: self.id?, running, failure: failed.then(|| redact(&why)) })
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Page {
+    #[serde(default)]
+    entities: Vec<Version>,
+    #[serde(default)]
+    page_count: u32,
+}
+
+/// What was started has an id.
+#[derive(Deserialize)]
+struct Started {
+    id: String,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Registered {
+    id: String,
+    presigned_url: String,
+    #[serde(default)]
+    headers: BTreeMap<String, String>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Job {
+    status: Option<String>,
+    download_url: Option<String>,
+    flow: Option<Entity>,
+    messages: Option<Vec<Message>>,
+}
+
+/// Its `details` are not read: they may hold whole requests and answers.
+#[derive(Deserialize)]
+struct Message {
+    #[serde(rename = "type")]
+    kind: Option<String>,
+    text: Option<String>,
+}
+
+impl Job {
+    /// Whether it went well, once it has ended.
+    fn ended(&self) -> Option<bool> {
+        match self.status.as_deref() {
+            Some("Success") => Some(true),
+            Some("Failure") => Some(false),
+            _ => None,
+        }
+    }
+
+    /// Its errors, or everything it says.
+    fn complaint(&self) -> String {
+        let messages = self.messages.as_deref().unwrap_or_default();
+        let of = |wanted: fn(&Message) -> bool| -> Vec<&str> {
+            messages.iter().filter(|m| wanted(m)).filter_map(|m| m.text.as_deref()).collect()
+        };
+        let errors = of(|m| m.kind.as_deref() == Some("Error"));
+        let said = if errors.is_empty() { of(|_| true) } else { errors };
+        if said.is_empty() { "the job failed without a reason".to_owned() } else { redact(&format!("the job failed: {}", said.join("; "))) }
+    }
+
+    fn is_about_a_lock(&self) -> bool {
+        let mut said = self.messages.iter().flatten().filter_map(|message| message.text.as_deref());
+        said.any(|text| text.to_ascii_lowercase().contains("is locked by"))
+    }
+
+    fn went_into(&self, doing: &str, to: &str) -> Result<(), Error> {
+        match self.flow.as_ref().and_then(|flow| flow.id.as_deref()) {
+            Some(other) if other != to => {
+                let reason = format!("it was published into flow {other} instead; look at both by hand");
+                Err(Error::Refused { doing: doing.to_owned(), reason })
+            }
+            _ => Ok(()),
+        }
+    }
+}
