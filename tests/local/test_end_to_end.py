@@ -1,0 +1,213 @@
+"""The deployed functions on the production template: what must hold when everything is real but the clock, the callers and the cloud."""
+
+import json
+import re
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import demo
+import pytest
+import stack
+
+PERCENTAGE = f"/genesys/canary/local/{demo.FLOW}/percentage"
+SECRETS = {"read": ("serin-read", "s3cret-of-the-reader"), "publish": ("serin-publish", "s3cret-of-the-publisher")}
+
+
+@pytest.fixture
+def play():
+    """A stack and an organization of the test's own, and nothing printed."""
+    with demo.organization(demo.SEED) as genesys, stack.Stack() as aws:
+        demo.deploy(aws, genesys)
+        aws.seed_secrets(**SECRETS, webhook_url=genesys.webhook_url)
+        said = []
+        play = demo.Play(aws, genesys, show=said.append)
+        play.said = said
+        yield play
+
+
+def stepping(play, behavior=demo.HEALTHY):
+    """A rollout at its first step."""
+    play.calls(ask=0)
+    play.start(play.genesys.check_in(demo.CANARY, **behavior), "a test")
+    assert play.tick()["phase"] == "Stepping"
+    assert play.aws.parameter(PERCENTAGE) == "5"
+
+
+def until(true, seconds=15):
+    deadline = time.monotonic() + seconds
+    while not (answer := true()) and time.monotonic() < deadline:
+        time.sleep(0.2)
+    return answer
+
+
+def events(play):
+    return [entry["event"] for entry in play.ledger()]
+
+
+def arrived(play):
+    bodies = [alert["body"] for alert in play.genesys.webhook()]
+    return [body if isinstance(body, dict) else json.loads(body) for body in bodies]
+
+
+def ask(play, **question):
+    return play.aws.invoke("random-percentage", question, qualifier="live")
+
+
+def test_a_whole_demo_ends_right_and_gives_no_secret_away(play):
+    demo.both(play)
+
+    everything = {"said": "\n".join(play.said), "ledger": json.dumps(play.ledger()), "alerts": json.dumps(play.genesys.webhook())}
+    for function in stack.FUNCTIONS:
+        everything[function] = "\n".join(play.aws.logs(function))
+    scan = play.aws.client("dynamodb").get_paginator("scan").paginate(TableName=play.aws.outputs["LedgerTable"])
+    everything["table"] = json.dumps([page["Items"] for page in scan])
+    for parameter in ("percentage", "rollout", "halt"):
+        everything[parameter] = play.aws.parameter(f"/genesys/canary/local/{demo.FLOW}/{parameter}") or ""
+    assert len(everything["canary-evaluator"]) > 1000 and len(everything["table"]) > 10_000, "there is something to look through"
+    for where, text in everything.items():
+        for secret in (SECRETS["read"][1], SECRETS["publish"][1]):
+            assert secret not in text, where
+        assert not re.search(r"(?i)bearer |access_token|client_secret|authorization", text), where
+        assert not re.search(re.escape(demo.NUMBERS) + r"\d{7}|\b1555\d{7}\b", text), where
+
+
+def test_two_evaluators_at_once_make_one_transition(play):
+    stepping(play)
+    pool = ThreadPoolExecutor(3)
+    # Every tick is served three times at once, up to the raise to 25 % and a while beyond.
+    for _ in range(11):
+        play.calls()
+        now = play.genesys.now()
+        list(pool.map(lambda _: play.aws.tick("canary-evaluator", now), range(3)))
+    assert events(play).count("StepStarted") == 2 and events(play).count("WeightApplied") == 2
+    assert play.aws.parameter(PERCENTAGE) == "25"
+    history = play.aws.client("ssm").get_parameter_history(Name=PERCENTAGE)["Parameters"]
+    assert [version["Value"] for version in history] == ["0", "5", "25"]
+    assert until(lambda: {"CANARY_ADVANCED", "ROLLOUT_REQUESTED"} <= {alert["incident_type"] for alert in arrived(play)})
+    advanced = {alert["dedup_key"] for alert in arrived(play) if alert["incident_type"] == "CANARY_ADVANCED"}
+    assert len(advanced) == 2, advanced
+
+
+def test_containment_does_not_wait_for_queue_topic_or_executor(play):
+    stepping(play, demo.BROKEN)
+    lambda_, sns = play.aws.client("lambda"), play.aws.client("sns")
+    for mapping in lambda_.list_event_source_mappings()["EventSourceMappings"]:
+        lambda_.delete_event_source_mapping(UUID=mapping["UUID"])
+    for output in ("AlertTopicArn", "RollbackTopicArn"):
+        sns.delete_topic(TopicArn=play.aws.outputs[output])
+    for _ in range(24):
+        play.calls()
+        [line] = play.aws.tick("canary-evaluator", play.genesys.now())["flows"]
+        if line["decision"] == "Rollback":
+            break
+    else:
+        pytest.fail(f"no failed verdict in two hours: {line}")
+    # Same tick: the parameter and the marker are written; the function may answer from memory for 0.7 s more.
+    assert float(play.aws.parameter(PERCENTAGE)) == 0
+    time.sleep(0.8)
+    answers = [ask(play, flow=demo.FLOW, conversationId=f"c-{n}") for n in range(100)]
+    assert {answer["cohort"] for answer in answers} == {"stable"} and not any(answer["fallback"] for answer in answers)
+    assert events(play)[-1] == "RollbackStarted"
+    # And the schedule alone brings the flow back, without any message.
+    assert until(lambda: play.aws.tick("rollback-executor", play.genesys.now()) and events(play)[-1] == "RollbackFinished")
+
+
+def test_a_person_who_sets_the_percentage_to_0_is_obeyed_and_on_call_is_told(play):
+    stepping(play)
+    play.calls()
+    play.tick()
+    play.aws.put_parameter(PERCENTAGE, "0")
+    for _ in range(12):
+        play.calls()
+        line = play.tick()
+        assert (line["phase"], play.aws.parameter(PERCENTAGE)) == ("Paused", "0")
+    told = until(lambda: [alert for alert in arrived(play) if alert["incident_type"] == "ROLLOUT_PAUSED"])
+    assert len({alert["dedup_key"] for alert in told}) == 1
+    assert "by hand" in told[0]["reason"] and "serin resume" in told[0]["next_step"]
+    # They let it go on, and it does, from where it was.
+    play.serin("resume", demo.FLOW, "--reason", "false alarm")
+    assert play.tick()["phase"] == "Stepping" and play.aws.parameter(PERCENTAGE) == "5"
+
+
+@pytest.mark.parametrize("written", ["101", "5%", "five", "-1", "1e1"])
+def test_a_malformed_percentage_sends_calls_to_stable_and_is_said(play, written):
+    stepping(play)
+    play.aws.put_parameter(PERCENTAGE, written)
+    time.sleep(0.8)
+    answer = ask(play, flow=demo.FLOW, conversationId="c0ffee")
+    assert (answer["cohort"], answer["fallback"], answer["canaryVersion"]) == ("stable", True, "v1")
+    line = play.tick()
+    assert line["phase"] == "Paused" and f"`{written}`" in line["reason"] and "from 0 to 100" in line["reason"]
+
+
+def test_unknown_flows_and_what_is_no_question_get_stable(play):
+    answer = ask(play, flow="main_irv", conversationId="c0ffee")
+    assert (answer["cohort"], answer["fallback"], answer["canaryVersion"]) == ("stable", True, "")
+    for question in ({}, {"flow": "main ivr"}, {"flow": 5}, [1], "hello", None, stack.event("random-percentage-not-an-event")):
+        answer = play.aws.invoke("random-percentage", question, qualifier="live")
+        assert (answer["cohort"], answer["fallback"]) == ("stable", True)
+        assert "accepted" in answer["error"], answer
+
+
+@pytest.mark.parametrize("function", ["canary-evaluator", "rollback-executor", "alert-forwarder"])
+def test_an_event_that_is_none_is_refused_with_what_is_accepted_and_nothing_is_written(play, function):
+    def state():
+        items = play.aws.client("dynamodb").scan(TableName=play.aws.outputs["LedgerTable"])["Items"]
+        return sorted(map(str, items)), play.aws.flow_parameters(demo.FLOW)[demo.FLOW].keys()
+
+    before = state()
+    for event in ({"hello": "world"}, [], "tick", {"kind": "tick", "time": "yesterday"}):
+        with pytest.raises(stack.FunctionFailed) as refused:
+            play.aws.invoke(function, event)
+        assert "accepted" in str(refused.value) and "panic" not in str(refused.value)
+    assert state() == before
+
+
+def test_an_expired_token_is_minted_again_and_a_refused_client_only_holds(play):
+    stepping(play)
+    play.calls()
+    play.genesys.fault({"kind": "expire_tokens"})
+    assert "unavailable" not in play.tick()["reason"]
+    play.genesys.fault({"kind": "expire_tokens"}, {"kind": "oauth_refuse", "client_id": SECRETS["read"][0]})
+    play.calls()
+    line = play.tick()
+    assert line["phase"] == "Stepping" and line["decision"] == "Hold" and "unavailable" in line["reason"], line
+    assert SECRETS["read"][1] not in json.dumps(line)
+    play.genesys.clear_faults()
+    play.calls()
+    assert "unavailable" not in play.tick()["reason"]
+
+
+def test_a_rollout_file_that_is_wrong_is_refused_before_anything_is_written(play, tmp_path):
+    path = tmp_path / "rollout.yaml"
+    good = demo.ROLLOUT_FILE.format(flow=demo.FLOW, stable=demo.STABLE, canary=demo.CANARY, version="15.0")
+    cases = {"polcy: {}": "polcy", "strategy: magic": "strategy"}
+    for line, word in cases.items():
+        path.write_text(f"{good}{line}\n")
+        refused = play.serin("start", str(path), "--reason", "a test", check=False)
+        assert refused.returncode == 1 and word in refused.stderr and "expected" in refused.stderr, refused.stderr
+    path.write_text(good.replace("[5, 25, 50]", "[5, 101]"))
+    refused = play.serin("start", str(path), "--reason", "a test", check=False)
+    assert refused.returncode == 1 and "`101`" in refused.stderr and "from 0 to 100" in refused.stderr
+    assert play.serin("status").stdout.startswith("no flow is watched")
+
+
+def test_the_gate_answers_pipelines(play):
+    assert play.serin("gate", demo.FLOW, check=False).returncode == 0
+    stepping(play)
+    closed = play.serin("gate", demo.FLOW, check=False)
+    assert closed.returncode == 10 and "Stepping at 5 %" in closed.stdout
+    play.serin("rollback", demo.FLOW, "--reason", "looks odd")
+    assert float(play.aws.parameter(PERCENTAGE)) == 0
+    assert until(lambda: play.aws.tick("rollback-executor", play.genesys.now()) and events(play)[-1] == "RollbackFinished")
+    assert play.serin("gate", demo.FLOW, check=False).returncode == 11
+    refused = play.serin("start", str(stack.LOCAL / "demo" / "rollout-15.0.yaml"), "--reason", "again", check=False)
+    assert refused.returncode == 1 and "15 minutes" in refused.stderr
+
+
+def test_on_call_can_publish_a_rollback_request(play):
+    stepping(play)
+    play.aws.publish("RollbackTopicArn", {"flow": demo.FLOW, "reason": "callers complain", "requested_by": "pat", "at": play.genesys.now()})
+    assert until(lambda: events(play)[-1] == "RollbackFinished")
+    assert float(play.aws.parameter(PERCENTAGE)) == 0
+    assert "callers complain" in json.dumps(play.ledger())
