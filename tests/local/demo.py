@@ -66,7 +66,7 @@ class Play:
         self.aws, self.genesys, self.show = aws, genesys, show
         self.asked = Counter()
         self.disagreements, self.last_parameters, self.evaluations = [], None, []
-        self.pool = ThreadPoolExecutor(4)
+        self.pool = ThreadPoolExecutor(10)  # the emulator answers a call in 0.1 s, however short the function
 
     # The operator's side
 
