@@ -1,0 +1,152 @@
+//! Genesys Cloud's flows: versions with configurations, locks, and publishing that takes a few looks.
+
+use super::{Process, State};
+use serin_controller::ports::{FlowError, FlowState, Flows, Operation};
+use std::collections::BTreeMap;
+
+/// One flow.
+#[derive(Debug, Clone)]
+pub struct FlowInGenesys {
+    /// Its name.
+    pub name: String,
+    /// Configuration hash by version.
+    pub versions: BTreeMap<String, String>,
+    /// Versions as they were published, oldest first.
+    pub published: Vec<String>,
+    /// Who holds its lock.
+    pub locked_by: Option<String>,
+    /// Looks that a publish takes.
+    pub publish_takes: u32,
+    /// Publishes that will fail.
+    pub publish_fails: u32,
+    operation: Option<Running>,
+    operations: u32,
+}
+
+#[derive(Debug, Clone)]
+struct Running {
+    id: String,
+    target: String,
+    looks_left: u32,
+    failure: Option<String>,
+}
+
+impl FlowInGenesys {
+    pub(super) fn new(name: &str, versions: &[(&str, &str)], published: &str) -> FlowInGenesys {
+        FlowInGenesys {
+            name: name.to_owned(),
+            versions: versions.iter().map(|(version, hash)| ((*version).to_owned(), (*hash).to_owned())).collect(),
+            published: vec![published.to_owned()],
+            locked_by: None,
+            publish_takes: 2,
+            publish_fails: 0,
+            operation: None,
+            operations: 0,
+        }
+    }
+
+    /// The version that runs.
+    pub fn runs(&self) -> &str {
+        self.published.last().expect("every flow here is published")
+    }
+
+    /// The configuration that runs.
+    pub fn configuration(&self) -> &str {
+        &self.versions[self.runs()]
+    }
+
+    fn look(&mut self) -> FlowState {
+        if let Some(running) = self.operation.as_mut().filter(|o| o.looks_left > 0) {
+            running.looks_left -= 1;
+            if running.looks_left == 0 && running.failure.is_none() {
+                self.published.push(running.target.clone());
+            }
+        }
+        FlowState {
+            name: self.name.clone(),
+            published: self.published.last().cloned(),
+            locked_by: self.locked_by.clone(),
+            operation: self.operation.as_ref().map(|o| Operation {
+                id: o.id.clone(),
+                running: o.looks_left > 0,
+                failure: o.failure.clone().filter(|_| o.looks_left == 0),
+            }),
+        }
+    }
+
+    fn publish(&mut self, flow: &str, version: &str) -> Result<String, FlowError> {
+        if let Some(holder) = &self.locked_by {
+            return Err(FlowError::Locked { flow: flow.to_owned(), holder: holder.clone() });
+        }
+        if self.operation.as_ref().is_some_and(|o| o.looks_left > 0) {
+            return Err(FlowError::TryLater(format!("an operation runs on {flow}")));
+        }
+        self.operations += 1;
+        let fails = self.publish_fails > 0;
+        self.publish_fails = self.publish_fails.saturating_sub(1);
+        let id = format!("{flow}-operation-{}", self.operations);
+        self.operation = Some(Running {
+            id: id.clone(),
+            target: version.to_owned(),
+            looks_left: self.publish_takes.max(1),
+            failure: fails.then(|| "validation failed".to_owned()),
+        });
+        Ok(id)
+    }
+}
+
+fn later() -> FlowError {
+    FlowError::TryLater("injected".into())
+}
+
+impl State {
+    fn genesys(&mut self, flow: &str) -> Result<&mut FlowInGenesys, FlowError> {
+        self.flows.get_mut(flow).ok_or_else(|| FlowError::Gone(format!("flow {flow} is not there")))
+    }
+}
+
+impl Flows for Process {
+    async fn flow(&self, flow: &str) -> Result<FlowState, FlowError> {
+        self.step("flows.flow", flow, later, |s| Ok(s.genesys(flow)?.look())).await
+    }
+
+    async fn published_versions(&self, flow: &str) -> Result<Vec<String>, FlowError> {
+        let list = |s: &mut State| Ok(s.genesys(flow)?.published.iter().rev().cloned().collect());
+        self.step("flows.published_versions", flow, later, list).await
+    }
+
+    async fn configuration_hash(&self, flow: &str, version: &str) -> Result<String, FlowError> {
+        let look = |s: &mut State| {
+            let gone = || FlowError::Gone(format!("flow {flow} has no version {version}"));
+            s.genesys(flow)?.versions.get(version).cloned().ok_or_else(gone)
+        };
+        self.step("flows.configuration_hash", format!("{flow} {version}"), later, look).await
+    }
+
+    async fn publish(&self, flow: &str, version: &str) -> Result<String, FlowError> {
+        let publish = |s: &mut State| {
+            s.law_of_single_flight(flow);
+            s.genesys(flow)?.publish(flow, version)
+        };
+        self.step("flows.publish", format!("{flow} {version}"), later, publish).await
+    }
+
+    async fn copy(&self, from: &str, to: &str) -> Result<(), FlowError> {
+        let copy = |s: &mut State| {
+            let configuration = s.genesys(from)?.configuration().to_owned();
+            let target = s.genesys(to)?;
+            let highest = target.versions.keys().filter_map(|v| v.split('.').next()?.parse::<u32>().ok()).max().unwrap_or(0);
+            let version = format!("{}.0", highest + 1);
+            target.publish(to, &version)?;
+            target.versions.insert(version, configuration);
+            match target.publish_takes {
+                0 => {
+                    target.look();
+                    Ok(())
+                }
+                _ => Err(FlowError::TryLater(format!("flow {to} is still being published"))),
+            }
+        };
+        self.step("flows.copy", format!("{from} {to}"), later, copy).await
+    }
+}

@@ -1,0 +1,159 @@
+//! What must hold while ports are called. What is found goes to `violations`, so that it survives whatever the code does next.
+
+use super::{State, Writer};
+use serin_core::ledger::{Hash, verify};
+use serin_core::phase::{Event, Phase};
+use serin_core::rollout::{Cause, FlowName, Rollout};
+use serin_core::weight::Weight;
+
+impl State {
+    fn violated(&mut self, law: u8, what: String) {
+        let at = self.calls.len();
+        self.violations.push(format!("law {law}, at call {at} ({}): {what}", self.now));
+    }
+
+    /// The latest rollout of a flow.
+    pub fn rollout(&self, flow: &FlowName) -> Option<Rollout> {
+        self.books.get(flow).and_then(|book| book.rollout())
+    }
+
+    /// The rollout that calls are split for.
+    fn split_for(&self, flow: &FlowName) -> Option<String> {
+        let text = self.projections.get(flow)?.seen.rollout.clone()?;
+        serde_json::from_str::<serin_core::cohort::Split>(&text).ok().map(|s| s.rollout)
+    }
+
+    /// Law 1: once a rollout was contained, by the ledger and in fact, no call goes to its canary, whoever writes what. Where the
+    /// writes of the containment failed, the ledger says it first; that they are made up for is checked at rest.
+    pub(super) fn law_of_containment(&mut self, flow: &FlowName) {
+        let offered = self.offered(flow);
+        let Some(named) = self.split_for(flow) else { return };
+        let rollout = (flow.clone(), named.clone());
+        let halted = self.projections.get(flow).is_some_and(|p| p.seen.halts(&named));
+        if halted && self.contained.contains(&rollout) {
+            self.held.insert(rollout.clone());
+        }
+        if offered > Weight::ZERO && self.held.contains(&rollout) {
+            self.violated(1, format!("{flow}: {offered} % of calls go to the canary of {named}, which was contained"));
+        }
+    }
+
+    /// Law 4, at each write of a function: never more than the plan's step as recorded.
+    pub(super) fn law_of_the_plan(&mut self, flow: &FlowName) {
+        self.law_of_containment(flow);
+        let offered = self.offered(flow);
+        let allowed = match self.rollout(flow) {
+            Some(rollout) if self.split_for(flow).as_ref() == Some(&rollout.id) => rollout.phase.weight(),
+            _ => Weight::ZERO,
+        };
+        if offered > allowed {
+            self.violated(4, format!("{flow}: {offered} % were written, the record says {allowed} %"));
+        }
+    }
+
+    /// Laws 1, 2 and 4, at each entry.
+    pub(super) fn law_of_entries(&mut self, flow: &FlowName) {
+        let entry = self.books[flow].entries.last().expect("one was just recorded").entry.clone();
+        if entry.event.needs_containment() && self.rollout(flow).is_some_and(|r| r.has_stepped) {
+            self.contained.insert((flow.clone(), entry.rollout.clone()));
+        }
+        self.law_of_containment(flow);
+        if matches!(entry.event, Event::Resumed { .. } | Event::Requested { .. }) {
+            self.projections.entry(flow.clone()).or_default().hand = None;
+        }
+        let rollout = self.rollout(flow).expect("an entry belongs to a rollout");
+        let first = rollout.plan.policy.first_step();
+        let rises = match &entry.event {
+            Event::StepStarted { weight, .. } => *weight != first,
+            Event::PromotionStarted { .. } | Event::BakeFinished => true,
+            _ => false,
+        };
+        let blind = self.traffic.silent || self.outages.contains("analytics");
+        let seen = entry.evidence.map_or(0, |e| e.canary.calls);
+        if rises && (blind || seen < rollout.plan.policy.min_canary_calls) {
+            self.violated(2, format!("{flow}: {} on {seen} canary calls, analytics down: {blind}", entry.event.name()));
+        }
+        let runs = self.flows[&rollout.plan.canary.flow_id].configuration().to_owned();
+        let healthy = self.traffic.noise.is_none() && self.traffic.behavior[&runs].error < 0.05;
+        if matches!(&entry.event, Event::RollbackStarted { cause: Cause::Breach(_) }) && healthy {
+            self.violated(2, format!("{flow}: {} while configuration `{runs}` is healthy", entry.why));
+        }
+        if let Event::StepStarted { weight, .. } = &entry.event
+            && !rollout.plan.policy.steps.contains(weight)
+        {
+            self.violated(4, format!("{flow}: {weight} % is no step of the plan"));
+        }
+    }
+
+    /// Law 9: who restores has the one right to.
+    pub(super) fn law_of_single_flight(&mut self, genesys_flow: &str) {
+        let name = genesys_flow.trim_end_matches("-canary").trim_end_matches("-stable").to_owned();
+        let Ok(flow) = name.parse::<FlowName>() else { return };
+        let restores = self.rollout(&flow).is_some_and(|r| r.phase == Phase::RollingBack);
+        let wall = self.wall();
+        let has_right = self.restoration.as_ref().is_some_and(|(holder, until)| *holder == flow && *until > wall);
+        if restores && !has_right {
+            self.violated(9, format!("{flow}: restored without the right to"));
+        }
+    }
+
+    /// What holds whenever ticks have been served undisturbed for a while.
+    pub fn check_at_rest(&mut self) {
+        for flow in self.books.keys().cloned().collect::<Vec<_>>() {
+            self.check_chain(&flow);
+            let Some(rollout) = self.rollout(&flow) else { continue };
+            let offered = self.offered(&flow);
+            let writer: Option<Writer> = self.last_writer(&flow);
+            if offered > rollout.phase.weight() {
+                self.violated(4, format!("{flow}: {offered} % at rest in {}, last written by {writer:?}", rollout.phase));
+            }
+            let hand = self.projections.get(&flow).and_then(|p| p.hand);
+            if let Some(hand) = hand.filter(|hand| offered > *hand && !rollout.phase.is_terminal()) {
+                self.violated(4, format!("{flow}: {offered} % at rest over a person's hand, which left {hand} %"));
+            }
+        }
+    }
+
+    /// Law 3: the chain verifies; law 10: what was rolled back is quarantined; law 11: answers follow the weight.
+    pub fn check_chain(&mut self, flow: &FlowName) {
+        self.law_of_containment(flow);
+        let book = self.books[flow].clone();
+        if let Err(broken) = verify(&book.entries, 0, Hash::genesis()) {
+            self.violated(3, format!("{flow}: {broken}"));
+        }
+        let mut configuration = None;
+        for stored in &book.entries {
+            match &stored.entry.event {
+                Event::SnapshotTaken { snapshot } => configuration = Some(snapshot.canary_hash.clone()),
+                Event::Requested { .. } => configuration = None,
+                Event::RollbackStarted { .. } => {
+                    let held = configuration.clone().is_some_and(|c| self.quarantine.contains(&(flow.clone(), c)));
+                    if !held {
+                        self.violated(10, format!("{flow}: {configuration:?} was rolled back and is not quarantined"));
+                    }
+                }
+                _ => {}
+            }
+        }
+        for call in 0..8 {
+            let answer = self.answer(flow, &format!("conversation-{call}"));
+            let canary = answer.cohort == serin_core::cohort::Cohort::Canary;
+            if canary
+                && (answer.fallback.is_some()
+                    || answer.weight == Weight::ZERO
+                    || self.held.contains(&(flow.clone(), answer.rollout.clone())))
+            {
+                self.violated(11, format!("{flow}: {answer:?}"));
+            }
+        }
+    }
+
+    /// Law 6: every notice that was recorded arrived.
+    pub fn check_told(&mut self) {
+        let missing: Vec<String> =
+            self.recorded_notices.iter().filter(|id| !self.told.iter().any(|notice| notice.id == **id)).cloned().collect();
+        if !missing.is_empty() {
+            self.violated(6, format!("never told: {}", missing.join(", ")));
+        }
+    }
+}

@@ -1,0 +1,240 @@
+//! DynamoDB as a ledger: every condition that the adapter must put on its transactions is checked here.
+
+use super::{Process, State};
+use jiff::Timestamp;
+use serin_controller::ports::{ActiveFlow, Authority, Book, Commit, Lease, Ledger, LedgerError, Notice};
+use serin_core::ledger::{Hash, StoredEntry};
+use serin_core::measurement::Window;
+use serin_core::rollout::{FlowName, Rollout};
+use std::collections::BTreeMap;
+
+/// A flow's items.
+#[derive(Debug, Clone)]
+pub struct FlowBook {
+    /// Every entry since the flow is known.
+    pub entries: Vec<StoredEntry>,
+    /// Index of the first entry of the latest rollout.
+    first: usize,
+    fence: u64,
+    lease: Option<(String, Timestamp)>,
+    last_rollback: Option<Timestamp>,
+    /// `None` once ticks do not visit it any more.
+    active: Option<ActiveFlow>,
+    /// Windows of a rollout, by hour.
+    windows: BTreeMap<(String, i64), Vec<Window>>,
+}
+
+impl FlowBook {
+    fn new() -> FlowBook {
+        FlowBook { entries: Vec::new(), first: 0, fence: 0, lease: None, last_rollback: None, active: None, windows: BTreeMap::new() }
+    }
+
+    fn head(&self) -> Hash {
+        self.entries.last().map_or_else(Hash::genesis, StoredEntry::hash)
+    }
+
+    /// The latest rollout, replayed.
+    pub fn rollout(&self) -> Option<Rollout> {
+        let entries = &self.entries[self.first..];
+        (!entries.is_empty()).then(|| Rollout::replay(entries.iter().map(|s| &s.entry)).unwrap())
+    }
+
+    /// Whether ticks visit it.
+    pub fn is_active(&self) -> bool {
+        self.active.is_some()
+    }
+}
+
+fn unavailable() -> LedgerError {
+    LedgerError::Unavailable("injected".into())
+}
+
+fn lost(flow: &FlowName, reason: &str) -> LedgerError {
+    LedgerError::Lost { flow: flow.to_string(), reason: reason.to_owned() }
+}
+
+impl State {
+    fn book(&mut self, flow: &FlowName) -> &mut FlowBook {
+        self.books.entry(flow.clone()).or_insert_with(FlowBook::new)
+    }
+
+    fn commit(&mut self, commit: Commit) -> Result<(), LedgerError> {
+        let book = self.book(&commit.flow);
+        if book.entries.last().is_some_and(|last| last.bytes == commit.entry.bytes) {
+            return Ok(());
+        }
+        if book.entries.len() as u64 != commit.base_revision {
+            return Err(lost(&commit.flow, "the revision moved on"));
+        }
+        match &commit.authority {
+            Authority::Lease(lease) => {
+                let held = book.lease.as_ref().is_some_and(|(owner, _)| *owner == lease.owner);
+                if !held || book.fence != lease.fence {
+                    return Err(lost(&commit.flow, "the lease is somebody else's"));
+                }
+            }
+            Authority::Preempt { fence, owner } => {
+                if book.fence != *fence {
+                    return Err(lost(&commit.flow, "the fence moved on"));
+                }
+                book.fence += 1;
+                book.lease = Some((owner.clone(), Timestamp::UNIX_EPOCH));
+            }
+        }
+        assert_eq!(commit.entry.entry.previous, book.head(), "an entry is chained to the one before it");
+        assert_eq!(commit.entry.entry.revision, commit.base_revision + 1);
+        // What is stored is what will be read.
+        let stored = StoredEntry::open(commit.entry.bytes.clone()).expect("what is stored can be read");
+        assert_eq!(stored, commit.entry, "an entry survives storage");
+        book.first = commit.first_revision as usize - 1;
+        book.entries.push(stored);
+        book.last_rollback = commit.last_rollback;
+        book.active = Some(ActiveFlow { flow: commit.flow.clone(), visit_until: commit.visit_until });
+        if let Some(configuration) = commit.quarantine {
+            self.quarantine.insert((commit.flow.clone(), configuration));
+        }
+        self.known_good.extend(commit.known_good);
+        for notice in commit.notices {
+            assert!(self.recorded_notices.insert(notice.id.clone()), "{}: a notice id belongs to one entry", notice.id);
+            self.outbox.insert(notice.id.clone(), notice);
+        }
+        self.law_of_entries(&commit.flow);
+        Ok(())
+    }
+}
+
+impl Ledger for Process {
+    async fn active(&self) -> Result<Vec<ActiveFlow>, LedgerError> {
+        self.step("ledger.active", "", unavailable, |s| Ok(s.books.values().filter_map(|b| b.active.clone()).collect())).await
+    }
+
+    async fn load(&self, flow: &FlowName) -> Result<Book, LedgerError> {
+        let load = |s: &mut State| {
+            let book = s.book(flow);
+            Ok(Book {
+                revision: book.entries.len() as u64,
+                head_hash: book.head(),
+                fence: book.fence,
+                last_rollback: book.last_rollback,
+                entries: book.entries[book.first..].to_vec(),
+            })
+        };
+        self.step("ledger.load", flow.as_str(), unavailable, load).await
+    }
+
+    async fn lease(&self, flow: &FlowName, owner: &str, now: Timestamp, until: Timestamp) -> Result<Lease, LedgerError> {
+        let take = |s: &mut State| {
+            let book = s.book(flow);
+            match &book.lease {
+                Some((holder, held_until)) if *held_until > now && holder != owner => Err(lost(flow, &format!("{holder} holds the lease"))),
+                _ => {
+                    book.fence += 1;
+                    book.lease = Some((owner.to_owned(), until));
+                    Ok(Lease { owner: owner.to_owned(), fence: book.fence, until })
+                }
+            }
+        };
+        self.step("ledger.lease", flow.as_str(), unavailable, take).await
+    }
+
+    async fn release(&self, flow: &FlowName, lease: &Lease) -> Result<(), LedgerError> {
+        let give_back = |s: &mut State| {
+            let book = s.book(flow);
+            if book.fence == lease.fence && book.lease.as_ref().is_some_and(|(owner, _)| *owner == lease.owner) {
+                book.lease = None;
+            }
+            Ok(())
+        };
+        self.step("ledger.release", flow.as_str(), unavailable, give_back).await
+    }
+
+    async fn commit(&self, commit: Commit) -> Result<(), LedgerError> {
+        let detail = commit.entry.entry.event.name();
+        self.step("ledger.commit", detail, unavailable, |s| s.commit(commit)).await
+    }
+
+    async fn retire(&self, flow: &FlowName, revision: u64) -> Result<(), LedgerError> {
+        let end = |s: &mut State| {
+            let book = s.book(flow);
+            match book.entries.len() as u64 == revision {
+                true => {
+                    book.active = None;
+                    Ok(())
+                }
+                false => Err(lost(flow, "something was recorded")),
+            }
+        };
+        self.step("ledger.retire", flow.as_str(), unavailable, end).await
+    }
+
+    async fn windows(&self, flow: &FlowName, rollout: &str, from: Timestamp) -> Result<Vec<Window>, LedgerError> {
+        let recall = |s: &mut State| {
+            let hours = s.book(flow).windows.iter().filter(|((of, _), _)| of == rollout);
+            Ok(hours.flat_map(|(_, windows)| windows).filter(|w| w.start >= from).copied().collect())
+        };
+        self.step("ledger.windows", flow.as_str(), unavailable, recall).await
+    }
+
+    async fn record_windows(&self, flow: &FlowName, rollout: &str, windows: &[Window]) -> Result<(), LedgerError> {
+        let keep = |s: &mut State| {
+            let mut hours: BTreeMap<i64, Vec<Window>> = BTreeMap::new();
+            for window in windows {
+                hours.entry(window.start.as_second().div_euclid(3600)).or_default().push(*window);
+            }
+            let book = s.book(flow);
+            book.windows.extend(hours.into_iter().map(|(hour, windows)| ((rollout.to_owned(), hour), windows)));
+            Ok(())
+        };
+        self.step("ledger.record_windows", flow.as_str(), unavailable, keep).await
+    }
+
+    async fn is_quarantined(&self, flow: &FlowName, configuration: &str) -> Result<bool, LedgerError> {
+        let ask = |s: &mut State| Ok(s.quarantine.contains(&(flow.clone(), configuration.to_owned())));
+        self.step("ledger.is_quarantined", flow.as_str(), unavailable, ask).await
+    }
+
+    async fn restoration(&self, flow: &FlowName, now: Timestamp, until: Timestamp) -> Result<bool, LedgerError> {
+        let take = |s: &mut State| match &s.restoration {
+            Some((holder, held_until)) if holder != flow && *held_until > now => Ok(false),
+            _ => {
+                s.restoration = Some((flow.clone(), until));
+                Ok(true)
+            }
+        };
+        self.step("ledger.restoration", flow.as_str(), unavailable, take).await
+    }
+
+    async fn restoration_done(&self, flow: &FlowName) -> Result<(), LedgerError> {
+        let give_back = |s: &mut State| {
+            if s.restoration.as_ref().is_some_and(|(holder, _)| holder == flow) {
+                s.restoration = None;
+            }
+            Ok(())
+        };
+        self.step("ledger.restoration_done", flow.as_str(), unavailable, give_back).await
+    }
+
+    async fn outbox(&self) -> Result<Vec<Notice>, LedgerError> {
+        self.step("ledger.outbox", "", unavailable, |s| Ok(s.outbox.values().cloned().collect())).await
+    }
+
+    async fn sent(&self, notice: &Notice) -> Result<(), LedgerError> {
+        let done = |s: &mut State| {
+            s.outbox.remove(&notice.id);
+            Ok(())
+        };
+        self.step("ledger.sent", notice.id.clone(), unavailable, done).await
+    }
+
+    async fn last_tick(&self) -> Result<Option<Timestamp>, LedgerError> {
+        self.step("ledger.last_tick", "", unavailable, |s| Ok(s.last_tick)).await
+    }
+
+    async fn record_tick(&self, time: Timestamp) -> Result<(), LedgerError> {
+        let keep = |s: &mut State| {
+            s.last_tick = s.last_tick.max(Some(time));
+            Ok(())
+        };
+        self.step("ledger.record_tick", "", unavailable, keep).await
+    }
+}
