@@ -139,7 +139,7 @@ fn a_broken_change_is_contained_in_the_tick_of_its_verdict_restored_and_quaranti
     let refused = stage.start(Stage::plan(FLOW, "15.0", quick_policy())).unwrap_err().to_string();
     assert!(refused.contains("15 minutes") && refused.contains("nothing was changed"), "{refused}");
     let process = stage.world.process("gate");
-    let gate = run(&process, intervene::gate(&process, &name(FLOW), rolled_back_at)).unwrap().unwrap();
+    let gate = run(&process, intervene::gate(&process, &process, &name(FLOW))).unwrap().unwrap();
     assert!(matches!(gate, Gate::Lockout { .. }) && gate.exit_code() == 11, "{gate}");
 
     // After it, the same configuration is refused by its hash, and another one is not.
@@ -422,4 +422,27 @@ fn a_canary_that_breaks_while_paused_or_at_100_percent_is_rolled_back() {
         assert_eq!(stage.offered(FLOW), 0.0);
         stage.assert_lawful();
     }
+}
+
+#[test]
+fn a_rollback_asked_for_while_finalizing_puts_the_stable_flow_back_too() {
+    let mut stage = Stage::started(FLOW, "15.0");
+    stage.executor = true;
+    stage.until_phase(FLOW, "Baking", 60);
+    stage.executor = false;
+    stage.until_phase(FLOW, "Finalizing", 60);
+    let before = stage.world.state().flows["main_ivr-stable"].runs().to_owned();
+    // The stable flow gets the version, and the run stops before calls return to it.
+    stage.world.state().outages.insert("parameters");
+    stage.executor = true;
+    stage.until(5, |s| s.events(FLOW).iter().any(|e| matches!(e, Event::StablePublished { .. })));
+    stage.world.state().outages.clear();
+    stage.executor = false;
+    assert_ne!(stage.world.state().flows["main_ivr-stable"].runs(), before);
+    stage.person(FLOW, Action::Rollback).unwrap().unwrap();
+    assert_eq!(stage.offered(FLOW), 0.0);
+    stage.executor = true;
+    stage.until_phase(FLOW, "RolledBack", 5);
+    assert_eq!(stage.world.state().flows["main_ivr-stable"].runs(), before, "callers are on the stable flow");
+    stage.assert_lawful();
 }

@@ -126,7 +126,8 @@ impl State {
             match &stored.entry.event {
                 Event::SnapshotTaken { snapshot } => configuration = Some(snapshot.canary_hash.clone()),
                 Event::Requested { .. } => configuration = None,
-                Event::RollbackStarted { .. } => {
+                // A containment that was found without its reason blames nobody.
+                Event::RollbackStarted { cause } if *cause != Cause::FoundContained => {
                     let held = configuration.clone().is_some_and(|c| self.quarantine.contains(&(flow.clone(), c)));
                     if !held {
                         self.violated(10, format!("{flow}: {configuration:?} was rolled back and is not quarantined"));

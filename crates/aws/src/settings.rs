@@ -53,7 +53,9 @@ pub fn clock(value: Option<&str>, stage: &str) -> Result<RolloutClock, String> {
     match (value, stage) {
         (None | Some("" | "wall"), _) => Ok(RolloutClock::Wall),
         (Some("event"), "local") => Ok(RolloutClock::Event),
-        (Some("event"), _) => Err(format!("setting CLOCK `event` is not accepted on stage {stage}: only the stage `local` runs by the events' time")),
+        (Some("event"), _) => {
+            Err(format!("setting CLOCK `event` is not accepted on stage {stage}: only the stage `local` runs by the events' time"))
+        }
         (Some(other), _) => Err(format!("setting CLOCK `{other}` is not accepted: `wall` is, and `event` on the stage `local`")),
     }
 }

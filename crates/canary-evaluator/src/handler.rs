@@ -27,7 +27,8 @@ impl World {
             ledger: DynamoLedger::new(&aws, settings.ledger_table),
             parameters: ParameterStore::new(&aws, settings.stage.clone()),
             notifier: SnsNotifier::new(&aws, settings.alert_topic, settings.rollback_topic),
-            genesys: Genesys::new(genesys, OAuthClient::kept_in(SecureParameter::new(&aws, settings.genesys_secret)), WallClock).map_err(|e| e.to_string())?,
+            genesys: Genesys::new(genesys, OAuthClient::kept_in(SecureParameter::new(&aws, settings.genesys_secret)), WallClock)
+                .map_err(|e| e.to_string())?,
             stage: settings.stage,
             clock: settings.clock,
         })
@@ -58,7 +59,13 @@ fn parse(event: &Value) -> anyhow::Result<TickEvent> {
 /// Serves one tick.
 pub(crate) async fn handle(world: &World, event: &Value, run: &str) -> anyhow::Result<Value> {
     let TickEvent { kind: Kind::Tick, time } = parse(event).map_err(|e| anyhow::anyhow!("{e:#}"))?;
-    let ports = Ports { ledger: &world.ledger, parameters: &world.parameters, analytics: &world.genesys, notifier: &world.notifier, clock: &WallClock };
+    let ports = Ports {
+        ledger: &world.ledger,
+        parameters: &world.parameters,
+        analytics: &world.genesys,
+        notifier: &world.notifier,
+        clock: &WallClock,
+    };
     let tick = Tick { stage: world.stage.clone(), time, clock: world.clock, run: run.to_owned() };
     let report = evaluate(&ports, &tick).await?;
     for flow in &report.flows {
@@ -83,7 +90,9 @@ mod tests {
 
     #[test]
     fn an_event_that_is_no_tick_is_refused_with_what_is_accepted() {
-        for event in [event("canary-evaluator-not-an-event"), Value::Null, serde_json::json!({"kind": "tock", "time": "2026-11-20T09:00:00Z"})] {
+        for event in
+            [event("canary-evaluator-not-an-event"), Value::Null, serde_json::json!({"kind": "tock", "time": "2026-11-20T09:00:00Z"})]
+        {
             let refused = format!("{:#}", parse(&event).unwrap_err());
             assert!(refused.contains("is not accepted") && refused.contains(r#""kind":"tick""#), "{refused}");
         }

@@ -39,7 +39,9 @@ mod tests {
 
     #[test]
     fn a_policy_is_read_with_its_rule() {
-        let file = format!("{SHORTEST}policy:\n  steps: [5, 25, 50]\n  rule: {{kind: threshold, abandon_points: 3}}\n  errors: {{min_calls: 20}}\n");
+        let file = format!(
+            "{SHORTEST}policy:\n  steps: [5, 25, 50]\n  rule: {{kind: threshold, abandon_points: 3}}\n  errors: {{min_calls: 20}}\n"
+        );
         let plan = parse(&file).unwrap();
         assert_eq!(plan.policy.errors.min_calls, 20);
     }

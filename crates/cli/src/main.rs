@@ -132,7 +132,13 @@ async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
     let Cli { place, command } = cli;
     if let Command::Validate { file } = &command {
         let plan = file::read(file)?;
-        println!("{}: accepted: flow {}, version {} of canary flow {}", file.display(), plan.flow, plan.canary.version, plan.canary.flow_id);
+        println!(
+            "{}: accepted: flow {}, version {} of canary flow {}",
+            file.display(),
+            plan.flow,
+            plan.canary.version,
+            plan.canary.flow_id
+        );
         return Ok(ExitCode::SUCCESS);
     }
     if place.time.is_some() && place.stage != "local" {
@@ -167,7 +173,7 @@ async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Rollback(on) => act(&ledger, &parameters, on, Action::Rollback, now).await?,
         Command::Clear(on) => act(&ledger, &parameters, on, Action::Clear, now).await?,
         Command::Gate { flow } => {
-            let answer = gate(&ledger, &flow, now).await?;
+            let answer = gate(&ledger, &WallClock, &flow).await?;
             println!("{flow}: {answer}");
             return Ok(ExitCode::from(answer.exit_code()));
         }

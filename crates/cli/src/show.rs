@@ -65,7 +65,13 @@ pub(crate) fn status(lines: &[Line], json: bool) -> anyhow::Result<()> {
 
 fn side(counts: &Counts) -> String {
     let rate = |metric: Metric| counts.percent(metric).map_or("     -".into(), |p| format!("{p:5.1}%"));
-    format!("{:>6} calls   error {}   abandon {}   transfer {}", counts.calls, rate(Metric::Error), rate(Metric::Abandon), rate(Metric::Transfer))
+    format!(
+        "{:>6} calls   error {}   abandon {}   transfer {}",
+        counts.calls,
+        rate(Metric::Error),
+        rate(Metric::Abandon),
+        rate(Metric::Transfer)
+    )
 }
 
 /// Prints the entries of the latest rollout. They were checked when they were read.
@@ -74,7 +80,9 @@ pub(crate) fn ledger(opened: &Opened, json: bool) -> anyhow::Result<()> {
         let entry = &stored.entry;
         match json {
             true => println!("{}", stored.bytes),
-            false => println!("{:>4}  {:.0}  {:<19} {:<18} {}", entry.revision, entry.at, entry.event.name(), entry.by.to_string(), entry.why),
+            false => {
+                println!("{:>4}  {:.0}  {:<19} {:<18} {}", entry.revision, entry.at, entry.event.name(), entry.by.to_string(), entry.why)
+            }
         }
     }
     if !json {

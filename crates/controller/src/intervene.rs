@@ -80,8 +80,8 @@ pub struct Request {
 }
 
 /// The gate's answer for a flow.
-pub async fn gate(ledger: &impl Ledger, flow: &FlowName, now: Timestamp) -> Result<Gate, LedgerError> {
-    Ok(gate_of(&open(ledger, flow).await?, now))
+pub async fn gate(ledger: &impl Ledger, clock: &impl Clock, flow: &FlowName) -> Result<Gate, LedgerError> {
+    Ok(gate_of(&open(ledger, flow).await?, clock.now()))
 }
 
 fn gate_of(opened: &Opened, now: Timestamp) -> Gate {
@@ -100,7 +100,7 @@ fn gate_of(opened: &Opened, now: Timestamp) -> Gate {
 pub async fn start(ledger: &impl Ledger, clock: &impl Clock, plan: Plan, request: &Request) -> Result<String, InterventionError> {
     let flow = plan.flow.clone();
     let opened = open(ledger, &flow).await?;
-    match gate_of(&opened, request.now) {
+    match gate_of(&opened, clock.now()) {
         Gate::Open => {}
         closed => return Err(InterventionError::Refused(format!("flow {flow}: the gate is {closed}"))),
     }
@@ -146,29 +146,48 @@ pub async fn intervene(
     action: Action,
     request: &Request,
 ) -> Result<Rollout, InterventionError> {
-    let opened = open(ledger, flow).await?;
+    let mut opened = open(ledger, flow).await?;
     let rollout = opened.rollout.clone().ok_or_else(|| InterventionError::Refused(format!("flow {flow} has no rollout")))?;
+    let event = asked(parameters, flow, &rollout, action, request).await?;
+    rollout.phase.clone().after(&event).map_err(|_| refused(flow, &rollout, action))?;
+    if !event.needs_containment() {
+        return Ok(leased(ledger, clock, flow, &opened, request, event).await?.rollout.unwrap_or(rollout));
+    }
+    if rollout.phase != Phase::Preparing {
+        let seen = parameters.read(flow).await.ok();
+        for result in contain(parameters, &[Target { flow, rollout: &rollout.id, seen: seen.as_ref() }]).await {
+            result?;
+        }
+    }
+    for _ in 0..5 {
+        let authority = Authority::Preempt { fence: opened.book.fence, owner: request.by.clone() };
+        match record(ledger, flow, &opened, authority, entry(clock, request, event.clone())).await {
+            Err(LedgerError::Lost { .. }) => opened = open(ledger, flow).await?,
+            outcome => return Ok(outcome?.rollout.unwrap_or(rollout)),
+        }
+        // A tick saw the calls taken away and recorded it first: what was asked for is done.
+        if let Some(now) = opened.rollout.clone().filter(|now| now.id != rollout.id || now.is_contained() || now.phase.is_terminal()) {
+            return Ok(now);
+        }
+    }
+    Err(LedgerError::Lost { flow: flow.to_string(), reason: "calls are on stable, but others kept recording; ask again".into() }.into())
+}
+
+async fn asked(
+    parameters: &impl Parameters,
+    flow: &FlowName,
+    rollout: &Rollout,
+    action: Action,
+    request: &Request,
+) -> Result<Event, InterventionError> {
     let reason = format!("{} by {}: {}", action.name(), request.by, request.reason);
-    let event = match action {
+    Ok(match action {
         Action::Pause => Event::Paused { weight: rollout.in_force.weight, version: None, reason },
         Action::Resume => Event::Resumed { base_version: parameters.read(flow).await?.version() },
         Action::Abort => Event::Aborted { reason },
         Action::Rollback => Event::RollbackStarted { cause: Cause::Requested { by: request.by.clone(), reason: request.reason.clone() } },
         Action::Clear => Event::Cleared { reason },
-    };
-    rollout.phase.clone().after(&event).map_err(|_| refused(flow, &rollout, action))?;
-    if !event.needs_containment() {
-        return Ok(leased(ledger, clock, flow, &opened, request, event).await?.rollout.unwrap_or(rollout));
-    }
-    let seen = parameters.read(flow).await.ok();
-    if rollout.phase != Phase::Preparing {
-        for result in contain(parameters, &[Target { flow, rollout: &rollout.id, seen: seen.as_ref() }]).await {
-            result?;
-        }
-    }
-    let authority = Authority::Preempt { fence: opened.book.fence, owner: request.by.clone() };
-    let recorded = record(ledger, flow, &opened, authority, entry(clock, request, event)).await?;
-    Ok(recorded.rollout.unwrap_or(rollout))
+    })
 }
 
 fn refused(flow: &FlowName, rollout: &Rollout, action: Action) -> InterventionError {

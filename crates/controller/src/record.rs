@@ -6,7 +6,7 @@ use serin_core::alert::{Alert, RollbackRequest};
 use serin_core::ledger::{Entry, SCHEMA, StoredEntry};
 use serin_core::measurement::Comparison;
 use serin_core::phase::{Event, Phase};
-use serin_core::rollout::{Actor, FlowName, Rollout};
+use serin_core::rollout::{Actor, Cause, FlowName, Rollout};
 use std::collections::BTreeMap;
 
 /// How long the parameters of an ended rollout are still repaired.
@@ -129,13 +129,20 @@ fn transaction(
         entry: stored.clone(),
         phase: after.phase.name().to_owned(),
         first_revision,
-        last_rollback: if rolls_back { Some(entry.at) } else { book.last_rollback },
+        // The lockout is the wall clock's, whatever clock the rollout runs by.
+        last_rollback: if rolls_back { Some(entry.recorded_at) } else { book.last_rollback },
         // `NeedsHuman` is visited until a person clears it.
         visit_until: after.phase.is_finished().then(|| entry.at + RECONCILED_FOR),
-        quarantine: rolls_back.then(|| after.snapshot.as_ref().map(|s| s.canary_hash.clone())).flatten(),
+        quarantine: blamed(&entry.event).then(|| after.snapshot.as_ref().map(|s| s.canary_hash.clone())).flatten(),
         known_good: known_good(after, &entry.event),
         notices,
     }
+}
+
+/// Whether the canary's configuration is to blame. A containment that was found without its reason blames nobody: had the verdict
+/// failed, it would have been the reason.
+fn blamed(event: &Event) -> bool {
+    matches!(event, Event::RollbackStarted { cause: Cause::Breach(_) | Cause::Requested { .. } })
 }
 
 fn known_good(rollout: &Rollout, event: &Event) -> Option<(String, String, String)> {

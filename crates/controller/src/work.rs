@@ -306,27 +306,29 @@ impl<L: Ledger, P: Parameters, F: Flows, N: Notifier, C: Clock> Task<'_, '_, L, 
         let canary = flows.flow(&plan.canary.flow_id).await?;
         unlocked(&plan.canary.flow_id, &canary)?;
         let stable_version = published(&plan.stable.flow_id, &stable)?;
-        let rollback_target = match canary.published {
-            Some(version) if version != plan.canary.version => version,
-            // It runs already: the way back is what it ran before.
-            _ => {
-                let earlier = flows.published_versions(&plan.canary.flow_id).await?.into_iter().find(|v| *v != plan.canary.version);
-                let none = || {
-                    FlowError::Refused(format!(
-                        "canary flow {} has no published version to go back to; publish a known-good one first",
-                        plan.canary.flow_id
-                    ))
-                };
-                earlier.ok_or_else(none)?
-            }
-        };
+        let (rollback_target, rollback_hash) = self.way_back(canary.published).await?;
         Ok(Snapshot {
             stable_hash: flows.configuration_hash(&plan.stable.flow_id, &stable_version).await?,
             stable_version,
-            rollback_hash: flows.configuration_hash(&plan.canary.flow_id, &rollback_target).await?,
+            rollback_hash,
             rollback_target,
             canary_hash: flows.configuration_hash(&plan.canary.flow_id, &plan.canary.version).await?,
         })
+    }
+
+    /// The latest version that the canary flow ran and that nobody blamed, with its configuration hash.
+    async fn way_back(&self, published: Option<String>) -> Result<(String, String), FlowError> {
+        let canary = &self.rollout().plan.canary;
+        let earlier = self.ports.flows.published_versions(&canary.flow_id).await?;
+        for version in published.into_iter().chain(earlier).filter(|version| *version != canary.version) {
+            let hash = self.ports.flows.configuration_hash(&canary.flow_id, &version).await?;
+            let quarantined = self.ports.ledger.is_quarantined(self.flow, &hash).await;
+            if !quarantined.map_err(|e| FlowError::TryLater(e.to_string()))? {
+                return Ok((version, hash));
+            }
+        }
+        let flow = &canary.flow_id;
+        Err(FlowError::Refused(format!("canary flow {flow} has no published version to go back to; publish a known-good one first")))
     }
 
     // ---- publishing ----
@@ -479,7 +481,17 @@ impl<L: Ledger, P: Parameters, F: Flows, N: Notifier, C: Clock> Task<'_, '_, L, 
             let why = format!("version {target} is published into the canary flow, which runs {base_version}");
             self.record(Event::RestorationStarted { base_version }, why).await?;
         }
-        match self.publish_version(&flow, &target, &snapshot.rollback_hash).await {
+        // The stable flow first, if it was touched: callers are on it.
+        let stable = self.rollout().plan.stable.flow_id.clone();
+        let restored = match self.rollout().stable_touched {
+            true => self.publish_version(&stable, &snapshot.stable_version, &snapshot.stable_hash).await,
+            false => Ok(Published::As(snapshot.stable_version.clone())),
+        };
+        let restored = match restored {
+            Ok(Published::As(_)) => self.publish_version(&flow, &target, &snapshot.rollback_hash).await,
+            unfinished => unfinished,
+        };
+        match restored {
             Ok(Published::As(version)) => {
                 let why = format!("the canary flow runs version {version} again, verified by its configuration");
                 self.record(Event::RollbackFinished { version }, why).await

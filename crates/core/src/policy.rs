@@ -191,6 +191,13 @@ impl Policy {
                 self.lookback.0, self.evaluate_every.0
             ));
         }
+        // Shorter, and a step could end before the limit had its windows.
+        let longest_run = self.errors.windows;
+        for (name, value) in [("bake_time", self.bake_time.0), ("final_bake_time", self.final_bake_time.0)] {
+            if value < longest_run {
+                return Err(format!("{name} {value} is not accepted: at least errors.windows ({longest_run}) minutes are"));
+            }
+        }
         let looks = u64::from(self.evaluate_every.0) * u64::from(self.breach_limit);
         let least = u64::from(self.long_call.0) + u64::from(self.settle.0) + looks.max(u64::from(self.bake_time.0));
         if u64::from(self.step_cap.0) <= least {
@@ -231,6 +238,7 @@ mod tests {
             (r#"{"rule":{"kind":"coin"}}"#, "`coin`"),
             (r#"{"lookback":10}"#, "lookback 10"),
             (r#"{"step_cap":20}"#, "step_cap 20"),
+            (r#"{"bake_time":2}"#, "bake_time 2"),
         ];
         for (json, expected) in cases {
             let refused = read(json).unwrap_err();

@@ -261,6 +261,8 @@ pub struct Rollout {
     pub publishing: bool,
     /// Whether calls were ever offered to its canary.
     pub has_stepped: bool,
+    /// Whether a publish into the stable flow was intended: a rollback must then put that flow back too.
+    pub stable_touched: bool,
 }
 
 impl Rollout {
@@ -296,6 +298,7 @@ impl Rollout {
             restoration: Restoration::default(),
             publishing: false,
             has_stepped: false,
+            stable_touched: false,
         })
     }
 
@@ -341,7 +344,10 @@ impl Rollout {
                     self.in_force = InForce { weight: *weight, since: entry.at };
                 }
             }
-            Event::FinalizeStarted { .. } => self.publishing = true,
+            Event::FinalizeStarted { .. } => {
+                self.publishing = true;
+                self.stable_touched = true;
+            }
             Event::StablePublished { version } => {
                 self.finalized_version = Some(version.clone());
                 self.publishing = false;

@@ -1,5 +1,6 @@
 //! Where the parameters are read: one GetParameters for all of a flow's values and the heartbeat.
 
+use aws_sdk_ssm::error::ProvideErrorMetadata;
 use serin_core::cohort::Parameters;
 use std::time::Duration;
 
@@ -50,9 +51,8 @@ impl Source for ParameterStore {
         let [percentage, rollout, halt] = ["percentage", "rollout", "halt"].map(|leaf| format!("/genesys/canary/{stage}/{flow}/{leaf}"));
         let heartbeat = format!("/genesys/canary/{stage}/heartbeat");
         let names = vec![percentage.clone(), rollout.clone(), halt.clone(), heartbeat.clone()];
-        let read = self.client.get_parameters().set_names(Some(names)).send().await.map_err(|e| match e.into_service_error() {
-            service => service.meta().code().map_or_else(|| service.to_string(), str::to_owned),
-        })?;
+        let read = self.client.get_parameters().set_names(Some(names)).send().await;
+        let read = read.map_err(|e| e.code().map_or_else(|| e.to_string(), str::to_owned))?;
         let mut parameters = Parameters::default();
         for parameter in read.parameters.unwrap_or_default() {
             let (name, version, value) = (parameter.name.unwrap_or_default(), parameter.version, parameter.value);

@@ -28,7 +28,8 @@ impl World {
             ledger: DynamoLedger::new(&aws, settings.ledger_table),
             parameters: ParameterStore::new(&aws, settings.stage),
             notifier: SnsNotifier::new(&aws, settings.alert_topic, settings.rollback_topic),
-            genesys: Genesys::new(genesys, OAuthClient::kept_in(SecureParameter::new(&aws, settings.genesys_secret)), WallClock).map_err(|e| e.to_string())?,
+            genesys: Genesys::new(genesys, OAuthClient::kept_in(SecureParameter::new(&aws, settings.genesys_secret)), WallClock)
+                .map_err(|e| e.to_string())?,
             clock: settings.clock,
         })
     }
@@ -54,7 +55,8 @@ enum Message {
     Unreadable(String),
 }
 
-const ACCEPTED: &str = r#"{"kind":"tick","time":"2026-11-20T09:00:00Z"} is, or an SQS batch of {"flow":"main_ivr","reason":"…","requested_by":"…"}"#;
+const ACCEPTED: &str =
+    r#"{"kind":"tick","time":"2026-11-20T09:00:00Z"} is, or an SQS batch of {"flow":"main_ivr","reason":"…","requested_by":"…"}"#;
 
 fn parse(event: &Value) -> anyhow::Result<Event> {
     let refuse = |why: &str| {
@@ -66,11 +68,16 @@ fn parse(event: &Value) -> anyhow::Result<Event> {
         return Ok(Event::Tick(time));
     }
     let records = event["Records"].as_array().ok_or_else(|| refuse(""))?;
-    records.iter().map(|record| record_of(record).ok_or_else(|| refuse(", a record has no body"))).collect::<anyhow::Result<_>>().map(Event::Requests)
+    records
+        .iter()
+        .map(|record| record_of(record).ok_or_else(|| refuse(", a record has no body")))
+        .collect::<anyhow::Result<_>>()
+        .map(Event::Requests)
 }
 
 fn record_of(record: &Value) -> Option<(String, Timestamp, Message)> {
-    let sent = record["attributes"]["SentTimestamp"].as_str().and_then(|ms| ms.parse().ok()).and_then(|ms| Timestamp::from_millisecond(ms).ok());
+    let sent =
+        record["attributes"]["SentTimestamp"].as_str().and_then(|ms| ms.parse().ok()).and_then(|ms| Timestamp::from_millisecond(ms).ok());
     Some((record["messageId"].as_str()?.to_owned(), sent?, message(record["body"].as_str()?)))
 }
 
@@ -112,7 +119,8 @@ fn alarmed(alarm: Alarm) -> Message {
 
 /// Serves one event.
 pub(crate) async fn handle(world: &World, event: &Value, run: &str) -> anyhow::Result<Value> {
-    let ports = Ports { ledger: &world.ledger, parameters: &world.parameters, flows: &world.genesys, notifier: &world.notifier, clock: &WallClock };
+    let ports =
+        Ports { ledger: &world.ledger, parameters: &world.parameters, flows: &world.genesys, notifier: &world.notifier, clock: &WallClock };
     match parse(event)? {
         Event::Tick(time) => {
             let worked = work(&ports, &Run { time, clock: world.clock, id: run.to_owned() }).await?;
@@ -125,7 +133,9 @@ pub(crate) async fn handle(world: &World, event: &Value, run: &str) -> anyhow::R
                 let done = match message {
                     Message::Rollback(request) => {
                         let time = request.at.unwrap_or(sent);
-                        serve(&ports, &Run { time, clock: world.clock, id: run.to_owned() }, &request, sent).await.map_err(|e| e.to_string())
+                        serve(&ports, &Run { time, clock: world.clock, id: run.to_owned() }, &request, sent)
+                            .await
+                            .map_err(|e| e.to_string())
                     }
                     Message::NotForUs(why) => {
                         tracing::info!(message = id, why, "nothing to put back");
@@ -166,7 +176,9 @@ mod tests {
 
     #[test]
     fn an_alarm_acts_on_the_change_to_alarm_and_only_on_a_named_flow() {
-        let body = |state: &str, dimensions: &str| format!(r#"{{"AlarmName":"a","NewStateValue":"{state}","Trigger":{{"Dimensions":{dimensions}}}}}"#);
+        let body = |state: &str, dimensions: &str| {
+            format!(r#"{{"AlarmName":"a","NewStateValue":"{state}","Trigger":{{"Dimensions":{dimensions}}}}}"#)
+        };
         let flow = r#"[{"name":"flow","value":"main_ivr"}]"#;
         assert!(matches!(message(&body("ALARM", flow)), Message::Rollback(_)));
         assert!(matches!(message(&body("OK", flow)), Message::NotForUs(_)));
