@@ -54,3 +54,5 @@ clean: ## remove what was built and installed here
 need:
 	@command -v cargo >/dev/null || { echo "cargo is missing: install Rust 1.94.1 or newer, see https://rustup.rs" >&2; exit 1; }
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or newer is needed; set PYTHON=… if it has another name" >&2; exit 1; }
+	@$(PYTHON) -c 'import venv, ensurepip' 2>/dev/null || { echo "Python's venv is missing: on Debian and Ubuntu, apt-get install python3-venv" >&2; exit 1; }
+	@command -v cc >/dev/null && command -v strip >/dev/null || { echo "a C compiler and strip are missing: on Debian and Ubuntu, apt-get install gcc libc6-dev" >&2; exit 1; }

@@ -269,3 +269,34 @@ fn parameters_that_cannot_be_read_blame_nobody_and_raise_nothing() {
     stage.until_phase(FLOW, "Promoted", 60);
     stage.assert_lawful();
 }
+
+#[test]
+fn a_percentage_set_to_0_while_finalizing_stops_the_promotion_before_the_stable_flow_is_touched() {
+    let mut stage = Stage::started(FLOW, "15.0");
+    stage.executor = true;
+    stage.until_phase(FLOW, "Baking", 60);
+    stage.executor = false;
+    stage.until_phase(FLOW, "Finalizing", 60);
+    let before = stage.world.state().flows["main_ivr-stable"].runs().to_owned();
+    writes(&stage, "0");
+    stage.executor = true;
+    stage.until_phase(FLOW, "RolledBack", 5);
+    assert_eq!(stage.world.state().flows["main_ivr-stable"].runs(), before);
+    assert_eq!((stage.offered(FLOW), told(&stage, "ROLLBACK_TRIGGERED")), (0.0, 1));
+    stage.assert_lawful();
+}
+
+#[test]
+fn a_promotion_that_got_stuck_with_all_calls_on_the_canary_can_still_be_taken_back() {
+    let mut stage = Stage::started(FLOW, "15.0");
+    stage.executor = true;
+    stage.until_phase(FLOW, "Baking", 60);
+    stage.executor = false;
+    stage.until_phase(FLOW, "NeedsHuman", 60);
+    assert_eq!(stage.offered(FLOW), 100.0);
+    stage.person(FLOW, Action::Rollback).unwrap().unwrap();
+    assert_eq!(stage.offered(FLOW), 0.0);
+    stage.executor = true;
+    stage.until_phase(FLOW, "RolledBack", 5);
+    stage.assert_lawful();
+}

@@ -433,7 +433,7 @@ fn a_rollback_asked_for_while_finalizing_puts_the_stable_flow_back_too() {
     stage.until_phase(FLOW, "Finalizing", 60);
     let before = stage.world.state().flows["main_ivr-stable"].runs().to_owned();
     // The stable flow gets the version, and the run stops before calls return to it.
-    stage.world.state().outages.insert("parameters");
+    stage.world.state().outages.insert("parameters.put_percentage");
     stage.executor = true;
     stage.until(5, |s| s.events(FLOW).iter().any(|e| matches!(e, Event::StablePublished { .. })));
     stage.world.state().outages.clear();

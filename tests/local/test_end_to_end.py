@@ -10,6 +10,7 @@ import pytest
 import stack
 
 PERCENTAGE = f"/genesys/canary/local/{demo.FLOW}/percentage"
+HOOK = "hook-k3y"  # part of the webhook's address
 SECRETS = {"read": ("serin-read", "s3cret-of-the-reader"), "publish": ("serin-publish", "s3cret-of-the-publisher")}
 
 
@@ -18,7 +19,7 @@ def play():
     """A stack and an organization of the test's own, and nothing printed."""
     with demo.organization(demo.SEED) as genesys, stack.Stack() as aws:
         demo.deploy(aws, genesys)
-        aws.seed_secrets(**SECRETS, webhook_url=genesys.webhook_url)
+        aws.seed_secrets(**SECRETS, webhook_url=f"{genesys.webhook_url}?key={HOOK}")
         said = []
         play = demo.Play(aws, genesys, show=said.append)
         play.said = said
@@ -65,7 +66,7 @@ def test_a_whole_demo_ends_right_and_gives_no_secret_away(play):
         everything[parameter] = play.aws.parameter(f"/genesys/canary/local/{demo.FLOW}/{parameter}") or ""
     assert len(everything["canary-evaluator"]) > 1000 and len(everything["table"]) > 10_000, "there is something to look through"
     for where, text in everything.items():
-        for secret in (SECRETS["read"][1], SECRETS["publish"][1]):
+        for secret in (SECRETS["read"][1], SECRETS["publish"][1], HOOK):
             assert secret not in text, where
         assert not re.search(r"(?i)bearer |access_token|client_secret|authorization", text), where
         assert not re.search(re.escape(demo.NUMBERS) + r"\d{7}|\b1555\d{7}\b", text), where

@@ -89,7 +89,7 @@ impl State {
         book.first = commit.first_revision as usize - 1;
         book.entries.push(stored);
         book.last_rollback = commit.last_rollback;
-        book.active = Some(ActiveFlow { flow: commit.flow.clone(), visit_until: commit.visit_until });
+        book.active = Some(ActiveFlow { flow: commit.flow.clone(), phase: commit.phase.clone(), visit_until: commit.visit_until });
         if let Some(configuration) = commit.quarantine {
             self.quarantine.insert((commit.flow.clone(), configuration));
         }

@@ -3,7 +3,7 @@
 use super::{Fault, Process, State};
 use jiff::Timestamp;
 use serin_controller::ports::{ParameterError, Parameters};
-use serin_core::cohort::{self, Assignment, Caller, Gate};
+use serin_core::cohort::{self, Assignment, Caller, Router};
 use serin_core::projection::Seen;
 use serin_core::rollout::FlowName;
 use serin_core::weight::Weight;
@@ -66,7 +66,7 @@ impl State {
             halt: seen.halt,
             heartbeat: self.heartbeat.map(|at| at.to_string()),
         };
-        Gate::read(&parameters).assign(Caller { conversation: Some(conversation), number: None }, self.wall(), 0)
+        Router::read(&parameters).assign(Caller { conversation: Some(conversation), number: None }, self.wall(), 0)
     }
 
     /// The weight callers get now, were the heartbeat fresh.
@@ -79,7 +79,7 @@ impl State {
             halt: projection.seen.halt.clone(),
             heartbeat: Some(self.now.to_string()),
         };
-        Gate::read(&parameters).assign(Caller { conversation: Some("any"), number: None }, self.now, 0).weight
+        Router::read(&parameters).assign(Caller { conversation: Some("any"), number: None }, self.now, 0).weight
     }
 
     /// Somebody writes the percentage by hand.

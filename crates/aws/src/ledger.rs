@@ -64,7 +64,13 @@ impl Ledger for DynamoLedger {
         let items = self.query("ACTIVE".into(), " ".into(), "~".into()).await?;
         items
             .into_iter()
-            .map(|item| Ok(ActiveFlow { flow: flow_name(&string(&item, "sk")?)?, visit_until: time(&item, "visit_until") }))
+            .map(|item| {
+                Ok(ActiveFlow {
+                    flow: flow_name(&string(&item, "sk")?)?,
+                    phase: string(&item, "phase")?,
+                    visit_until: time(&item, "visit_until"),
+                })
+            })
             .collect()
     }
 
@@ -149,8 +155,16 @@ impl Ledger for DynamoLedger {
         let token = Hash::of(&format!("{}{}", commit.flow, commit.entry.bytes)).as_str()[..32].to_owned();
         let sent = self.client.transact_write_items().set_transact_items(Some(items)).client_request_token(token).send().await;
         let Err(error) = sent else { return Ok(()) };
-        let conflict =
-            error.as_service_error().is_some_and(|e| e.is_transaction_canceled_exception() || e.is_transaction_in_progress_exception());
+        // Somebody else's write is a loss; a throttle or a refused item is trouble, and must be seen as such.
+        let conflict = match error.as_service_error() {
+            Some(TransactWriteItemsError::TransactionInProgressException(_)) => true,
+            Some(TransactWriteItemsError::TransactionCanceledException(canceled)) => canceled
+                .cancellation_reasons()
+                .iter()
+                .filter_map(|reason| reason.code())
+                .all(|code| matches!(code, "None" | "ConditionalCheckFailed" | "TransactionConflict")),
+            _ => false,
+        };
         if !conflict {
             return Err(unavailable(error));
         }

@@ -71,6 +71,8 @@ pub(crate) async fn handle(world: &World, event: &Value, run: &str) -> anyhow::R
     for flow in &report.flows {
         tracing::info!(flow = %flow.flow, rollout = flow.rollout, phase = flow.phase, weight = %flow.weight, decision = flow.decision, reason = flow.reason, "tick");
     }
+    // Everything was done that could be; the error is for the alarm on this function's errors.
+    anyhow::ensure!(report.unwell.is_empty(), "tick incomplete: {}", report.unwell.join("; "));
     Ok(serde_json::to_value(report)?)
 }
 

@@ -55,7 +55,7 @@ mod tests {
             (SHORTEST.replace("97ee", "b10e"), vec!["canary.flow_id `b10e`"]),
             (SHORTEST.replace("flow: main_ivr\n", ""), vec!["flow"]),
             ("- 1\n".to_owned(), vec!["line 1"]),
-            (String::new(), vec![""]),
+            (String::new(), vec!["line 1"]),
         ];
         for (text, expected) in cases {
             let refused = parse(&text).unwrap_err();

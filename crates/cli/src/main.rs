@@ -70,7 +70,7 @@ enum Command {
         /// One flow; without it, every flow that is watched
         flow: Option<FlowName>,
     },
-    /// What was recorded, oldest first, chain checked
+    /// What was recorded of the latest rollout, oldest first, chain checked
     Ledger {
         /// The flow
         flow: FlowName,

@@ -86,7 +86,8 @@ pub(crate) fn ledger(opened: &Opened, json: bool) -> anyhow::Result<()> {
         }
     }
     if !json {
-        println!("chain intact up to revision {}, head {}", opened.book.revision, opened.book.head_hash);
+        let first = opened.book.entries.first().map_or(0, |first| first.entry.revision);
+        println!("chain intact from revision {first} to {}, head {}", opened.book.revision, opened.book.head_hash);
     }
     Ok(())
 }

@@ -64,6 +64,8 @@ pub struct Report {
     pub flows: Vec<FlowReport>,
     /// Notices published.
     pub notices_sent: usize,
+    /// What keeps callers from being watched or safe; empty if all is well. The tick counts as failed then.
+    pub unwell: Vec<String>,
 }
 
 /// What a tick did with one flow.
@@ -124,6 +126,8 @@ struct Visit {
     opened: Opened,
     seen: Result<Seen, String>,
     windows: Vec<Window>,
+    /// Start of the earliest window that this tick read anew.
+    read_from: Option<Timestamp>,
     analysis: Option<Analysis>,
     decision: Decision,
     trouble: Vec<String>,
@@ -147,15 +151,15 @@ where
         RolloutClock::Event => tick.time,
     };
     let active = ports.ledger.active().await?;
-    let mut all_visited = true;
+    let mut unwell = Vec::new();
     let mut visits = Vec::with_capacity(active.len());
     for (flow, visit) in active.iter().zip(join_all(active.iter().map(|a| visit(ports, a))).await) {
         match visit {
             Ok(Some(visit)) => visits.push(visit),
             Ok(None) => {}
             Err(error) => {
-                all_visited = false;
                 tracing::error!(flow = %flow.flow, %error, "flow not visited");
+                unwell.push(format!("flow {} not visited: {error}", flow.flow));
             }
         }
     }
@@ -165,16 +169,22 @@ where
         visit.decision = settle(visit, now, fresh);
     }
     contain_failed(ports.parameters, &mut visits).await;
+    // Only now: a ledger that hangs must not stand between a failed verdict and the callers.
+    join_all(visits.iter_mut().map(|visit| record_measurements(ports.ledger, visit))).await;
     let flows = join_all(visits.iter_mut().map(|visit| act(ports, tick, visit, now))).await;
-    all_visited &= visits.iter().all(|v| v.safe);
-    if all_visited && let Err(error) = ports.parameters.beat(ports.clock.now()).await {
-        tracing::error!(%error, "heartbeat not written; calls go to stable when it is 5 minutes old");
+    unwell.extend(visits.iter().filter(|v| !v.safe).map(|v| format!("flow {}: {}", v.active.flow, v.trouble.join("; "))));
+    // Without a heartbeat calls go to stable when the last one is 5 minutes old.
+    if unwell.is_empty()
+        && let Err(error) = ports.parameters.beat(ports.clock.now()).await
+    {
+        tracing::error!(%error, "heartbeat not written; calls go to stable when the last one is 5 minutes old");
+        unwell.push(format!("heartbeat not written: {error}"));
     }
     if let Err(error) = ports.ledger.record_tick(tick.time).await {
         tracing::warn!(%error, "the tick's time was not recorded");
     }
     let notices_sent = outbox::send(ports.ledger, ports.notifier).await;
-    Ok(Report { time: tick.time, flows, notices_sent })
+    Ok(Report { time: tick.time, flows, notices_sent, unwell })
 }
 
 async fn timely(ledger: &impl Ledger, tick: &Tick, wall: Timestamp) -> Result<(), TickError> {
@@ -206,7 +216,17 @@ async fn visit<L: Ledger, P: Parameters, A, N, C>(
     let decision = Decision::Hold(serin_core::decision::HoldReason::Preparing);
     let trouble = seen.as_ref().err().cloned().into_iter().collect();
     let safe = seen.is_ok();
-    Ok(Some(Visit { active: active.clone(), opened: opened.clone(), seen, windows, analysis: None, decision, trouble, safe }))
+    Ok(Some(Visit {
+        active: active.clone(),
+        opened: opened.clone(),
+        seen,
+        windows,
+        read_from: None,
+        analysis: None,
+        decision,
+        trouble,
+        safe,
+    }))
 }
 
 impl Visit {
@@ -235,7 +255,7 @@ fn floor(time: Timestamp, length: i64) -> Timestamp {
     Timestamp::from_second(time.as_second().div_euclid(length) * length).expect("rounding down stays in range")
 }
 
-/// Measures all watched flows in as few queries as the adapter can, records what was seen, and judges it.
+/// Measures all watched flows in as few queries as the adapter can, and judges them.
 async fn observe<L: Ledger, P, A: Analytics, N, C>(ports: &Ports<'_, L, P, A, N, C>, visits: &mut [Visit], now: Timestamp) {
     let watched: Vec<usize> =
         (0..visits.len()).filter(|i| visits[*i].rollout().phase.is_watched() && visits[*i].cohorts().is_some()).collect();
@@ -262,15 +282,19 @@ async fn observe<L: Ledger, P, A: Analytics, N, C>(ports: &Ports<'_, L, P, A, N,
                 let recalled = floor(visit.rollout().in_force.since, 3600);
                 let fresh: Vec<Window> = fresh.into_iter().filter(|w| w.start >= recalled).collect();
                 visit.windows = merge(&visit.windows, &fresh);
-                if let Some(first) = fresh.first() {
-                    let touched: Vec<Window> = visit.windows.iter().filter(|w| w.start >= floor(first.start, 3600)).copied().collect();
-                    if let Err(error) = ports.ledger.record_windows(&visit.active.flow, &visit.rollout().id, &touched).await {
-                        visit.trouble.push(format!("measurements were not recorded: {error}"));
-                    }
-                }
+                visit.read_from = fresh.first().map(|first| first.start);
                 visit.analysis = Some(judge(visit.rollout(), &visit.windows, now));
             }
         }
+    }
+}
+
+/// Keeps what was measured; hours are recorded whole.
+async fn record_measurements(ledger: &impl Ledger, visit: &mut Visit) {
+    let Some(from) = visit.read_from.map(|start| floor(start, 3600)) else { return };
+    let touched: Vec<Window> = visit.windows.iter().filter(|w| w.start >= from).copied().collect();
+    if let Err(error) = ledger.record_windows(&visit.active.flow, &visit.rollout().id, &touched).await {
+        visit.trouble.push(format!("measurements were not recorded: {error}"));
     }
 }
 

@@ -130,6 +130,8 @@ pub struct Commit {
 pub struct ActiveFlow {
     /// The flow.
     pub flow: FlowName,
+    /// Name of its rollout's phase.
+    pub phase: String,
     /// When visits end, once the rollout has ended.
     pub visit_until: Option<Timestamp>,
 }
@@ -203,7 +205,7 @@ pub trait Parameters {
     fn read(&self, flow: &FlowName) -> impl Future<Output = Result<Seen, ParameterError>>;
     /// Writes the percentage; returns the version it got. `raise` writes are never retried: a late one could overtake a lowering.
     fn put_percentage(&self, flow: &FlowName, weight: Weight, raise: bool) -> impl Future<Output = Result<i64, ParameterError>>;
-    /// Values the percentage had, with version and whether somebody else wrote it, newest first.
+    /// Values the percentage had, with their versions, newest first.
     fn history(&self, flow: &FlowName) -> impl Future<Output = Result<Vec<(String, i64)>, ParameterError>>;
     /// Marks a rollout as contained.
     fn put_halt(&self, flow: &FlowName, rollout: &str) -> impl Future<Output = Result<(), ParameterError>>;

@@ -32,7 +32,7 @@ pub async fn open(ledger: &impl Ledger, flow: &FlowName) -> Result<Opened, Ledge
 }
 
 fn broken(flow: &FlowName, error: &serin_core::phase::IllegalTransition) -> LedgerError {
-    LedgerError::Unavailable(format!("flow {flow}: its entries do not replay: {error}; check it with `serin ledger verify`"))
+    LedgerError::Unavailable(format!("flow {flow}: its entries do not replay: {error}; look at them with `serin ledger`"))
 }
 
 /// What to record.

@@ -11,7 +11,9 @@ use crate::record::{Opened, Record, is_executors, open, record};
 use jiff::{SignedDuration, Timestamp};
 use serde::Serialize;
 use serin_core::alert::RollbackRequest;
+use serin_core::decision::{Facts, overdue};
 use serin_core::phase::{Event, Phase};
+use serin_core::projection::{Seen, Standing, standing};
 use serin_core::rollout::{Actor, Cause, FlowName, Rollout, Snapshot};
 use serin_core::weight::Weight;
 
@@ -52,12 +54,16 @@ pub struct Worked {
     pub step: String,
 }
 
-/// Longer than a function may run.
-const LEASE_FOR: SignedDuration = SignedDuration::from_secs(75);
+/// As long as the function may run, so that the next tick can go on after a run that was killed.
+const LEASE_FOR: SignedDuration = SignedDuration::from_secs(60);
+/// No further flow is begun after so long.
+const ENOUGH: SignedDuration = SignedDuration::from_secs(30);
+/// A publish into the stable flow that was begun may still take effect for so long, whoever began it.
+const COPY_LASTS: SignedDuration = SignedDuration::from_secs(90);
 /// Between two looks at a running publish.
 const POLL: SignedDuration = SignedDuration::from_secs(1);
 /// Looks at a running publish before the next tick takes over.
-const POLLS: u32 = 25;
+const POLLS: u32 = 20;
 /// Between two tries at a flow that a person has locked.
 const LOCK_PAUSE: SignedDuration = SignedDuration::from_secs(60);
 /// Tries before a person is called.
@@ -65,20 +71,31 @@ const LOCK_TRIES: u32 = 3;
 /// A request older than this is void.
 const VOID_AFTER: SignedDuration = SignedDuration::from_mins(10);
 
+/// The phase of a flow that could not be worked on.
+pub const UNKNOWN: &str = "unknown";
+
 /// Goes on with whatever is preparing, finalizing or rolling back.
 pub async fn work<L: Ledger, P: Parameters, F: Flows, N: Notifier, C: Clock>(
     ports: &Ports<'_, L, P, F, N, C>,
     run: &Run,
 ) -> Result<Vec<Worked>, LedgerError> {
     let mut worked = Vec::new();
-    for active in ports.ledger.active().await? {
+    let started = ports.clock.now();
+    let mut active = ports.ledger.active().await?;
+    // What is rolled back comes first; the others have half an hour.
+    active.sort_by_key(|a| a.phase != Phase::RollingBack.name());
+    for active in active {
+        if ports.clock.now().duration_since(started) > ENOUGH {
+            tracing::warn!("out of time; the next tick goes on");
+            break;
+        }
         // One flow's trouble is not the next one's.
         match work_on(ports, run, &active.flow).await {
             Ok(Some(done)) => worked.push(done),
             Ok(None) => {}
             Err(error) => {
                 tracing::error!(flow = %active.flow, %error, "not worked on; the next tick tries again");
-                worked.push(Worked { flow: active.flow, phase: "unknown".into(), step: error.to_string() });
+                worked.push(Worked { flow: active.flow, phase: UNKNOWN.into(), step: error.to_string() });
             }
         }
     }
@@ -107,12 +124,18 @@ pub async fn serve<L: Ledger, P: Parameters, F: Flows, N: Notifier, C: Clock>(
     if request.rollout.is_none() && opened_at.is_some_and(|at| sent < at) {
         return Ok(worked(phase, format!("the request is older than rollout {}: nothing done", rollout.id)));
     }
-    if rollout.phase.is_terminal() {
+    // `NeedsHuman` may still have all calls on the canary.
+    if rollout.phase.is_terminal() && rollout.phase.weight() == Weight::ZERO {
         return Ok(worked(phase, format!("rollout {} has ended as {phase}: nothing to put back", rollout.id)));
     }
     if rollout.phase != Phase::RollingBack {
         if ports.clock.now().duration_since(sent) > VOID_AFTER {
-            return Ok(worked(phase, "the request is older than 10 minutes and void: send it again if it is still meant".into()));
+            // An error, so that it ends in the dead-letter queue and its alarm, and not in silence.
+            let reason = format!(
+                "a rollback request of {} is older than 10 minutes and void; send it again if it is still meant",
+                request.requested_by
+            );
+            return Err(LedgerError::Lost { flow: flow.to_string(), reason });
         }
         let cause = Cause::Requested { by: request.requested_by.clone(), reason: request.reason.clone() };
         opened = begin(ports, run, flow, opened, cause).await?;
@@ -247,6 +270,13 @@ impl<L: Ledger, P: Parameters, F: Flows, N: Notifier, C: Clock> Task<'_, '_, L, 
     }
 
     async fn step(&mut self) -> Result<String, LedgerError> {
+        // The evaluator leaves a phase by its deadline too, but not while this function holds the lease.
+        let facts = Facts { rollout: self.rollout(), seen: &Seen::default(), analysis: None, last_data: None, now: self.now() };
+        if let Some(late) = overdue(&facts).filter(|_| is_executors(&self.rollout().phase))
+            && let Some(event) = late.event(0)
+        {
+            return self.record(event, late.to_string()).await;
+        }
         match self.rollout().phase {
             Phase::Preparing => self.prepare().await,
             Phase::Finalizing => self.finalize().await,
@@ -266,7 +296,9 @@ impl<L: Ledger, P: Parameters, F: Flows, N: Notifier, C: Clock> Task<'_, '_, L, 
             None => match self.snapshot().await {
                 Ok(snapshot) => {
                     if self.ports.ledger.is_quarantined(self.flow, &snapshot.canary_hash).await? {
-                        return self.fail_preparation("this configuration was rolled back before and is quarantined; change it, or clear the quarantine once the cause is known".into()).await;
+                        return self
+                            .fail_preparation("this configuration was rolled back before and is quarantined; roll out a changed one".into())
+                            .await;
                     }
                     let why = format!("before: stable {}, canary flow goes back to {}", snapshot.stable_version, snapshot.rollback_target);
                     self.record(Event::SnapshotTaken { snapshot: snapshot.clone() }, why).await?;
@@ -405,6 +437,9 @@ impl<L: Ledger, P: Parameters, F: Flows, N: Notifier, C: Clock> Task<'_, '_, L, 
         let wanted = self.rollout().snapshot.as_ref().map(|s| s.canary_hash.clone()).unwrap_or_default();
         let mut tried = false;
         loop {
+            if let Some(stopped) = self.stopped_by_hand().await {
+                return Ok(Some(stopped));
+            }
             let outcome = self.look_at_stable(&to, &wanted).await;
             match outcome {
                 Ok(Ok(version)) => {
@@ -413,6 +448,15 @@ impl<L: Ledger, P: Parameters, F: Flows, N: Notifier, C: Clock> Task<'_, '_, L, 
                     return Ok(None);
                 }
                 Ok(Err(base_version)) if !tried => {
+                    match self.is_running(&from, &wanted).await {
+                        Ok(true) => {}
+                        Ok(false) => {
+                            let reason = "somebody published another version into the canary flow; the stable flow was not touched. Look at what callers get, then `serin rollback`, or put it right and `serin clear`";
+                            self.call_human(reason.to_owned()).await?;
+                            return Ok(None);
+                        }
+                        Err(error) => return self.unfinalized(error).await,
+                    }
                     if !self.rollout().publishing {
                         let why = format!("the promoted version is published into the stable flow, which runs {base_version}");
                         self.record(Event::FinalizeStarted { base_version }, why).await?;
@@ -426,6 +470,24 @@ impl<L: Ledger, P: Parameters, F: Flows, N: Notifier, C: Clock> Task<'_, '_, L, 
                 Err(error) => return self.unfinalized(error).await,
             }
         }
+    }
+
+    /// A hand on the percentage, or a halt: the evaluator decides what it means; until then nothing is published.
+    async fn stopped_by_hand(&self) -> Option<String> {
+        match self.ports.parameters.read(self.flow).await {
+            Ok(seen) if seen.halts(&self.rollout().id) => Some("waiting: calls were taken back to stable".into()),
+            Ok(seen) if standing(self.rollout(), &seen) == Standing::AsRecorded => None,
+            Ok(_) => Some("waiting: the percentage was changed by hand".into()),
+            Err(error) => Some(format!("waiting: {error}")),
+        }
+    }
+
+    async fn is_running(&self, flow: &str, wanted: &str) -> Result<bool, FlowError> {
+        let state = self.ports.flows.flow(flow).await?;
+        if state.is_busy() {
+            return Err(FlowError::TryLater(format!("an operation runs on canary flow {flow}")));
+        }
+        Ok(self.runs(flow, &state, wanted).await?.is_some())
     }
 
     async fn look_at_stable(&self, flow: &str, wanted: &str) -> Result<Result<String, String>, FlowError> {
@@ -474,46 +536,68 @@ impl<L: Ledger, P: Parameters, F: Flows, N: Notifier, C: Clock> Task<'_, '_, L, 
         let Some(snapshot) = self.rollout().snapshot.clone() else {
             return self.call_human("no version to go back to is recorded; calls are on stable".into()).await;
         };
-        let flow = self.rollout().plan.canary.flow_id.clone();
-        let target = snapshot.rollback_target.clone();
+        let plan = self.rollout().plan.clone();
         if !self.rollout().restoration.publishing {
-            let base_version = self.ports.flows.flow(&flow).await.ok().and_then(|s| s.published).unwrap_or_default();
-            let why = format!("version {target} is published into the canary flow, which runs {base_version}");
+            let base_version = self.ports.flows.flow(&plan.canary.flow_id).await.ok().and_then(|s| s.published).unwrap_or_default();
+            let why = format!("version {} is published into the canary flow, which runs {base_version}", snapshot.rollback_target);
             self.record(Event::RestorationStarted { base_version }, why).await?;
         }
         // The stable flow first, if it was touched: callers are on it.
-        let stable = self.rollout().plan.stable.flow_id.clone();
-        let restored = match self.rollout().stable_touched {
-            true => self.publish_version(&stable, &snapshot.stable_version, &snapshot.stable_hash).await,
-            false => Ok(Published::As(snapshot.stable_version.clone())),
-        };
-        let restored = match restored {
-            Ok(Published::As(_)) => self.publish_version(&flow, &target, &snapshot.rollback_hash).await,
-            unfinished => unfinished,
-        };
-        match restored {
-            Ok(Published::As(version)) => {
+        if let Some(touched) = self.rollout().stable_touched {
+            let until = touched + COPY_LASTS;
+            if self.ports.clock.now() < until {
+                return Ok(format!("waiting until {until:.0}: a publish into the stable flow may still be under way"));
+            }
+            let published = self.publish_version(&plan.stable.flow_id, &snapshot.stable_version, &snapshot.stable_hash).await;
+            if let Err(unfinished) = self.restored("stable", &snapshot.stable_version, published).await? {
+                return Ok(unfinished);
+            }
+        }
+        let published = self.publish_version(&plan.canary.flow_id, &snapshot.rollback_target, &snapshot.rollback_hash).await;
+        match self.restored("canary", &snapshot.rollback_target, published).await? {
+            Ok(version) => {
                 let why = format!("the canary flow runs version {version} again, verified by its configuration");
                 self.record(Event::RollbackFinished { version }, why).await
             }
-            Ok(Published::Running) => Ok(format!("version {target} is being published into the canary flow")),
-            Ok(Published::Failed(reason)) => {
-                self.call_human(format!("version {target} was not published into the canary flow: {reason}; calls are on stable. Publish it by hand, then `serin clear`")).await
-            }
-            Err(FlowError::Locked { holder, .. }) => self.locked_out(holder).await,
-            Err(FlowError::TryLater(reason)) => Ok(format!("waiting: {reason}")),
-            Err(error @ (FlowError::Gone(_) | FlowError::Refused(_))) => {
-                self.call_human(format!("version {target} cannot be published into the canary flow: {error}; calls are on stable. Publish a known-good version by hand, then `serin clear`")).await
-            }
+            Err(unfinished) => Ok(unfinished),
         }
     }
 
-    async fn locked_out(&mut self, holder: String) -> Result<String, LedgerError> {
+    /// The version that one slot's flow runs again, or what is waited for.
+    async fn restored(
+        &mut self,
+        slot: &str,
+        target: &str,
+        published: Result<Published, FlowError>,
+    ) -> Result<Result<String, String>, LedgerError> {
+        let by_hand = "publish a known-good version by hand, then `serin clear`";
+        let unfinished = match published {
+            Ok(Published::As(version)) => return Ok(Ok(version)),
+            Ok(Published::Running) => format!("version {target} is being published into the {slot} flow"),
+            Err(FlowError::TryLater(reason)) => format!("waiting: {reason}"),
+            Err(FlowError::Locked { holder, .. }) => self.locked_out(slot, holder).await?,
+            Ok(Published::Failed(reason)) => {
+                let said = format!("version {target} was not published into the {slot} flow: {reason}; calls are on stable: {by_hand}");
+                self.call_human(said).await?
+            }
+            Err(error @ (FlowError::Gone(_) | FlowError::Refused(_))) => {
+                let said = format!("version {target} cannot be published into the {slot} flow: {error}; calls are on stable: {by_hand}");
+                self.call_human(said).await?
+            }
+        };
+        Ok(Err(unfinished))
+    }
+
+    async fn locked_out(&mut self, slot: &str, holder: String) -> Result<String, LedgerError> {
         if self.rollout().restoration.lock_tries >= LOCK_TRIES {
-            return self.call_human(format!("the canary flow is locked by {holder} and is never unlocked by force; calls are on stable. Ask {holder} to leave the flow, publish the known-good version, then `serin clear`")).await;
+            let said = format!(
+                "the {slot} flow is locked by {holder} and is never unlocked by force; calls are on stable. \
+                 Ask {holder} to leave the flow, publish the known-good version, then `serin clear`"
+            );
+            return self.call_human(said).await;
         }
         let next_at = self.now() + LOCK_PAUSE;
-        let why = format!("the canary flow is locked by {holder}; tried again at {next_at:.0}");
+        let why = format!("the {slot} flow is locked by {holder}; tried again at {next_at:.0}");
         self.record(Event::RestorationDelayed { holder, next_at }, why).await
     }
 

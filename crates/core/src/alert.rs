@@ -85,7 +85,7 @@ impl Alert {
         }
     }
 
-    /// The subject line: plain ASCII, at most 100 characters, as SNS wants it.
+    /// The subject line: plain ASCII, less than 100 characters, as SNS wants it.
     pub fn subject(&self) -> String {
         let severity = match self.severity {
             Severity::Info => "info",
@@ -93,7 +93,7 @@ impl Alert {
             Severity::Critical => "CRITICAL",
         };
         let line = format!("[{severity}] {}: {}", self.flow_id, self.action_taken);
-        line.chars().map(|c| if c.is_ascii() && !c.is_ascii_control() { c } else { '?' }).take(100).collect()
+        line.chars().map(|c| if c.is_ascii() && !c.is_ascii_control() { c } else { '?' }).take(99).collect()
     }
 }
 
@@ -126,7 +126,7 @@ fn words(rollout: &Rollout, event: &Event) -> (&'static str, Severity, String, &
             "advanced",
         ),
         Event::ApprovalRequested => {
-            ("APPROVAL_REQUESTED", Warning, "rollout waits for an approval".into(), "`serin approve` or `serin abort`", "approval")
+            ("APPROVAL_REQUESTED", Warning, "rollout waits for an approval".into(), "ask the owner; `serin abort` ends it", "paused")
         }
         Event::Paused { weight, .. } => (
             "ROLLOUT_PAUSED",
@@ -159,7 +159,7 @@ fn words(rollout: &Rollout, event: &Event) -> (&'static str, Severity, String, &
             "ROLLED_BACK",
             Warning,
             format!("the canary flow runs version {version} again; calls are on stable"),
-            "find out what broke; this configuration is quarantined until a person clears it",
+            "find out what broke; this configuration is quarantined, roll out a changed one",
             "rollback",
         ),
         Event::Aborted { .. } => {

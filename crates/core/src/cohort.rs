@@ -187,7 +187,7 @@ impl Fallback {
 
 /// The parameters of a flow, parsed once and asked for every call.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Gate {
+pub struct Router {
     weight: Weight,
     split: Option<Split>,
     heartbeat: Option<Timestamp>,
@@ -195,9 +195,9 @@ pub struct Gate {
     fallback: Option<Fallback>,
 }
 
-impl Gate {
+impl Router {
     /// Reads the parameters. Nothing here fails: what cannot be read sends calls to stable.
-    pub fn read(parameters: &Parameters) -> Gate {
+    pub fn read(parameters: &Parameters) -> Router {
         let split: Option<Result<Split, _>> = parameters.rollout.as_deref().map(serde_json::from_str);
         let weight = parameters.percentage.as_deref().map(str::parse::<Weight>);
         let fallback = match (&split, &weight) {
@@ -208,7 +208,7 @@ impl Gate {
         };
         let split = split.and_then(Result::ok);
         let contained = matches!((&split, &parameters.halt), (Some(split), Some(halt)) if *halt == split.rollout);
-        Gate {
+        Router {
             weight: weight.and_then(Result::ok).unwrap_or(Weight::ZERO),
             split,
             heartbeat: parameters.heartbeat.as_deref().and_then(|text| text.parse().ok()),
@@ -218,8 +218,8 @@ impl Gate {
     }
 
     /// Parameters that could not be read for too long: stable, with the label last seen.
-    pub fn unreadable(last: Option<&Gate>) -> Gate {
-        Gate {
+    pub fn unreadable(last: Option<&Router>) -> Router {
+        Router {
             weight: Weight::ZERO,
             split: last.and_then(|g| g.split.clone()),
             heartbeat: None,
@@ -294,7 +294,7 @@ mod tests {
     }
 
     fn ask(parameters: &Parameters, id: &str) -> Assignment {
-        Gate::read(parameters).assign(Caller { conversation: Some(id), number: None }, now(), 0)
+        Router::read(parameters).assign(Caller { conversation: Some(id), number: None }, now(), 0)
     }
 
     #[test]
@@ -345,7 +345,7 @@ mod tests {
         let mut sticky = parameters();
         sticky.percentage = Some("50".into());
         sticky.rollout = sticky.rollout.map(|r| r.replace("conversation", "caller"));
-        let gate = Gate::read(&sticky);
+        let gate = Router::read(&sticky);
         let bucket = |conversation, number| gate.assign(Caller { conversation: Some(conversation), number: Some(number) }, now(), 0).bucket;
         assert_eq!(bucket("a", "+1 555 123 0000"), bucket("b", "tel:+15551230000"));
         assert_ne!(bucket("a", "anonymous"), bucket("b", "anonymous"));

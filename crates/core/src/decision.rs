@@ -3,7 +3,7 @@
 use crate::analysis::{Analysis, Doubt, Verdict};
 use crate::phase::{Event, Phase};
 use crate::projection::{Seen, Standing, standing};
-use crate::rollout::{Cause, Rollout};
+use crate::rollout::{Actor, Cause, Rollout};
 use crate::weight::Weight;
 use jiff::Timestamp;
 use std::fmt;
@@ -188,7 +188,9 @@ pub fn decide(facts: &Facts<'_>) -> Decision {
             _ => Decision::Rollback(Cause::FoundContained),
         };
     }
-    let waiting = match rollout.phase.is_watched().then(|| standing(rollout, seen)) {
+    // Until the stable flow has the version, a person's hand on the percentage stops the promotion too.
+    let stoppable = rollout.phase.is_watched() || (rollout.phase == Phase::Finalizing && rollout.finalized_version.is_none());
+    let waiting = match stoppable.then(|| standing(rollout, seen)) {
         Some(Standing::Foreign { value, version }) => return foreign(rollout, value, version),
         Some(Standing::Stale) => Some(HoldReason::StaleRead),
         Some(Standing::RaisePending | Standing::RaiseDone { .. }) => Some(HoldReason::ApplyingWeight { weight: rollout.phase.weight() }),
@@ -242,6 +244,11 @@ fn minutes_needed(rollout: &Rollout) -> u32 {
 /// A value that our record does not explain is a person's: lower is kept, higher is contained.
 fn foreign(rollout: &Rollout, value: Result<Weight, String>, version: i64) -> Decision {
     let ours = rollout.phase.weight();
+    if rollout.phase == Phase::Finalizing {
+        let wrote = value.map_or_else(|text| format!("`{text}`"), |weight| weight.to_string());
+        let reason = format!("the percentage was set to {wrote} (version {version}) while the stable flow was to get the promoted version");
+        return Decision::Rollback(Cause::Requested { by: Actor::BreakGlass.to_string(), reason });
+    }
     match value {
         Ok(weight) if weight <= ours => Decision::Pause {
             weight,
@@ -263,8 +270,8 @@ fn foreign(rollout: &Rollout, value: Result<Weight, String>, version: i64) -> De
     }
 }
 
-/// Every phase is left by its deadline (law 8).
-fn overdue(facts: &Facts<'_>) -> Option<Decision> {
+/// Every phase is left by its deadline (law 8); this is how, once it has passed.
+pub fn overdue(facts: &Facts<'_>) -> Option<Decision> {
     let Facts { rollout, analysis, last_data, now, .. } = facts;
     let policy = &rollout.plan.policy;
     let in_phase = now.duration_since(rollout.phase_since);

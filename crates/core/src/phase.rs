@@ -265,6 +265,9 @@ impl Phase {
             (RollingBack, Event::HumanNeeded { .. }) => Ok(NeedsHuman { weight: Weight::ZERO }),
             (NeedsHuman { .. }, Event::Cleared { .. }) => Ok(Aborted),
 
+            // A promotion that got stuck with all calls on the canary can still be taken back.
+            (NeedsHuman { weight }, Event::RollbackStarted { .. }) if *weight > Weight::ZERO => Ok(RollingBack),
+            (NeedsHuman { weight }, Event::Aborted { .. }) if *weight > Weight::ZERO => Ok(Aborted),
             // Containment is possible wherever calls may be on the canary.
             (Stepping { .. } | AwaitingApproval { .. } | Paused { .. } | Baking | Finalizing, Event::RollbackStarted { .. }) => {
                 Ok(RollingBack)

@@ -262,7 +262,8 @@ pub struct Rollout {
     /// Whether calls were ever offered to its canary.
     pub has_stepped: bool,
     /// Whether a publish into the stable flow was intended: a rollback must then put that flow back too.
-    pub stable_touched: bool,
+    /// When, on the wall clock, for that publish may still be under way.
+    pub stable_touched: Option<Timestamp>,
 }
 
 impl Rollout {
@@ -298,7 +299,7 @@ impl Rollout {
             restoration: Restoration::default(),
             publishing: false,
             has_stepped: false,
-            stable_touched: false,
+            stable_touched: None,
         })
     }
 
@@ -346,7 +347,7 @@ impl Rollout {
             }
             Event::FinalizeStarted { .. } => {
                 self.publishing = true;
-                self.stable_touched = true;
+                self.stable_touched = Some(entry.recorded_at);
             }
             Event::StablePublished { version } => {
                 self.finalized_version = Some(version.clone());

@@ -189,6 +189,7 @@ fn policy() -> impl Strategy<Value = Policy> {
     (steps, times, rates, ends).prop_map(|(steps, times, rates, ends)| {
         let (bake_time, final_bake_time, evaluate_every, breach_limit, long_call, settle) = times;
         let (error, abandon, transfer, windows, min_calls, min_canary_calls) = rates;
+        let (bake_time, final_bake_time) = (bake_time.max(windows), final_bake_time.max(windows));
         let least = long_call + settle + bake_time.max(evaluate_every * breach_limit);
         Policy {
             steps: steps.into_iter().map(weight).collect(),

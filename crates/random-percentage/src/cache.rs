@@ -2,7 +2,7 @@
 
 use crate::source::Source;
 use jiff::Timestamp;
-use serin_core::cohort::{Assignment, Caller, Gate};
+use serin_core::cohort::{Assignment, Caller, Router};
 use std::collections::HashMap;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -20,7 +20,7 @@ const MOST_FLOWS: usize = 256;
 const BACK_OFF: Duration = Duration::from_millis(500);
 
 struct Held {
-    gate: Gate,
+    gate: Router,
     revision: i64,
     unknown: bool,
     read: Moment,
@@ -70,7 +70,7 @@ impl<S: Source> Cache<S> {
         }
         let (gate, revision) = match self.held.get(flow) {
             Some(held) if held.read.age() <= if held.unknown { UNKNOWN + GRACE } else { GRACE } => (held.gate.clone(), held.revision),
-            old => (Gate::unreadable(old.map(|held| &held.gate)), 0),
+            old => (Router::unreadable(old.map(|held| &held.gate)), 0),
         };
         (gate.assign(caller, Timestamp::now(), fastrand::u16(0..10_000)), revision)
     }
@@ -86,7 +86,7 @@ impl<S: Source> Cache<S> {
         let now = Moment::now();
         match tokio::time::timeout(PATIENCE, self.source.read(flow)).await {
             Ok(Ok(parameters)) => {
-                let gate = Gate::read(&parameters);
+                let gate = Router::read(&parameters);
                 let unknown = parameters.rollout.is_none() && parameters.percentage.is_none();
                 if self.held.len() >= MOST_FLOWS && !self.held.contains_key(flow) {
                     self.forget_one();

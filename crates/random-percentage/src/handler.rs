@@ -4,7 +4,7 @@ use crate::cache::Cache;
 use crate::source::Source;
 use serde::Deserialize;
 use serde_json::{Value, json};
-use serin_core::cohort::{Assignment, Caller};
+use serin_core::cohort::{Assignment, Caller, Fallback};
 use serin_core::rollout::FlowName;
 
 /// The Data Action's question.
@@ -46,7 +46,31 @@ async fn decide<S: Source>(cache: &mut Cache<S>, event: &Value) -> Value {
     }
     let (assignment, revision) =
         cache.assign(&question.flow, Caller { conversation: question.conversation.as_deref(), number: question.caller.as_deref() }).await;
+    if let Some(fallback) = assignment.fallback {
+        count(fallback);
+    }
     said(&assignment, revision)
+}
+
+/// One line in the embedded metric format per call that was not drawn: no call to AWS, no permission, and nothing on the happy path.
+#[allow(clippy::print_stdout)] // a function's standard output is its log
+fn count(fallback: Fallback) {
+    println!("{}", metric(fallback, jiff::Timestamp::now().as_millisecond()));
+}
+
+fn metric(fallback: Fallback, at: i64) -> Value {
+    let stage = std::env::var("STAGE").unwrap_or_default();
+    // The stage's own figure is alarmed, so it leaves out flows that nobody rolls out.
+    let dimensions = match fallback {
+        Fallback::UnknownFlow => json!([["Stage", "Reason"]]),
+        _ => json!([["Stage"], ["Stage", "Reason"]]),
+    };
+    json!({
+        "_aws": {"Timestamp": at, "CloudWatchMetrics": [{"Namespace": "Serin", "Dimensions": dimensions, "Metrics": [{"Name": "Fallback", "Unit": "Count"}]}]},
+        "Stage": stage,
+        "Reason": fallback.name(),
+        "Fallback": 1,
+    })
 }
 
 fn said(assignment: &Assignment, revision: i64) -> Value {
@@ -101,6 +125,17 @@ mod tests {
             assert_eq!(answer["fallback"], false);
             assert!((1..=100).contains(&answer["randomPct"].as_i64().unwrap()));
         }
+    }
+
+    #[test]
+    fn a_fallback_is_counted_by_reason_and_names_nobody() {
+        let line = metric(Fallback::NoHeartbeat, 5);
+        assert_eq!((&line["Reason"], &line["Fallback"]), (&json!("NoHeartbeat"), &json!(1)));
+        let keys: Vec<&String> = line.as_object().unwrap().keys().collect();
+        assert_eq!(keys, ["Fallback", "Reason", "Stage", "_aws"]);
+        let by_stage =
+            |fallback| metric(fallback, 5)["_aws"]["CloudWatchMetrics"][0]["Dimensions"].as_array().unwrap().contains(&json!(["Stage"]));
+        assert!(by_stage(Fallback::Unreadable) && !by_stage(Fallback::UnknownFlow), "a typo is no alarm");
     }
 
     #[tokio::test]

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use serin_aws::settings::Settings;
 use serin_aws::{DynamoLedger, ParameterStore, SecureParameter, SnsNotifier, WallClock};
 use serin_controller::evaluate::RolloutClock;
-use serin_controller::work::{Ports, Run, Worked, serve, work};
+use serin_controller::work::{Ports, Run, UNKNOWN, Worked, serve, work};
 use serin_core::alert::RollbackRequest;
 use serin_core::rollout::FlowName;
 use serin_genesys::{Genesys, OAuthClient};
@@ -124,6 +124,10 @@ pub(crate) async fn handle(world: &World, event: &Value, run: &str) -> anyhow::R
     match parse(event)? {
         Event::Tick(time) => {
             let worked = work(&ports, &Run { time, clock: world.clock, id: run.to_owned() }).await?;
+            // The others were worked on; the error is for the alarm on this function's errors.
+            let failed: Vec<String> =
+                worked.iter().filter(|w| w.phase == UNKNOWN).map(|w| format!("flow {}: {}", w.flow, w.step)).collect();
+            anyhow::ensure!(failed.is_empty(), "not worked on: {}", failed.join("; "));
             Ok(json!({"time": time, "worked": worked}))
         }
         Event::Requests(requests) => {

@@ -6,7 +6,7 @@ use crate::organization::Organization;
 use crate::reports::Kind;
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
-use serin_core::cohort::{Caller, Cohort, Gate, Parameters};
+use serin_core::cohort::{Caller, Cohort, Parameters, Router};
 use std::collections::{BTreeMap, HashMap};
 
 /// The longest advance, in minutes.
@@ -148,7 +148,7 @@ fn calls_until(organization: &Organization, until: Timestamp) -> Vec<Call> {
     calls
 }
 
-fn gates<'a>(organization: &Organization, given: &'a HashMap<String, Given>) -> Result<HashMap<&'a str, (Gate, Timestamp)>, String> {
+fn gates<'a>(organization: &Organization, given: &'a HashMap<String, Given>) -> Result<HashMap<&'a str, (Router, Timestamp)>, String> {
     given
         .iter()
         .map(|(slot, given)| {
@@ -162,7 +162,7 @@ fn gates<'a>(organization: &Organization, given: &'a HashMap<String, Given>) -> 
                 halt: given.halt.clone(),
                 heartbeat: given.heartbeat.clone(),
             };
-            Ok((slot.as_str(), (Gate::read(&parameters), given.wall.unwrap_or_else(Timestamp::now))))
+            Ok((slot.as_str(), (Router::read(&parameters), given.wall.unwrap_or_else(Timestamp::now))))
         })
         .collect()
 }

@@ -5,7 +5,7 @@
 mod support;
 
 use serde_json::{Value, json};
-use serin_core::cohort::{Caller, Cohort, Gate, Labels, Parameters, Split, SplitKey, Stickiness};
+use serin_core::cohort::{Caller, Cohort, Labels, Parameters, Router, Split, SplitKey, Stickiness};
 use serin_simulator::{MAIN_IVR_CANARY, MAIN_IVR_COP, MAIN_IVR_STABLE};
 use std::time::{Duration, Instant};
 use support::{Simulator, count, until};
@@ -134,7 +134,7 @@ fn the_split_agrees_with_the_gate_and_a_wrong_answer_is_named() {
     let calls = simulator.control("POST", "/_simulator/arrivals", json!({"minutes": 5, "ask": 60}))["calls"].clone();
     let given = parameters("50");
     let text = |name: &str| given[name].as_str().map(str::to_owned);
-    let gate = Gate::read(&Parameters {
+    let gate = Router::read(&Parameters {
         percentage: text("percentage"),
         rollout: text("rollout"),
         heartbeat: text("heartbeat"),
