@@ -222,7 +222,7 @@ impl fmt::Display for Reason {
             }
             Reason::Baking { seen, needed, .. } => write!(f, "baking: {seen:.0} of the {needed:.0} canary calls that this step needs"),
             Reason::NotCleared { sides, margin, minutes } => {
-                write!(f, "{sides}: no harm seen, but {margin} is not excluded yet")?;
+                write!(f, "{sides}: harm is not proven, but {margin} is not excluded yet")?;
                 match minutes {
                     Some(m) if *m < 120.0 => write!(f, "; at this pace about {:.0} more minutes", m.max(1.0)),
                     Some(m) => write!(f, "; at this pace about {:.0} more hours", m / 60.0),
@@ -231,7 +231,7 @@ impl fmt::Display for Reason {
             }
             Reason::Cleared { sides, margin } => write!(f, "{sides}: {margin} is excluded, as for every other metric"),
             Reason::TimeUp { sides, margin, then } => {
-                write!(f, "the step's time is up; {sides}: no harm seen, {margin} is not excluded")?;
+                write!(f, "the step's time is up; {sides}: harm is not proven, {margin} is not excluded")?;
                 f.write_str(match then {
                     OnCap::Advance => ", and the policy goes on",
                     OnCap::Hold => "; a person must decide",

@@ -312,6 +312,7 @@ impl Sequential {
         let plan = &self.settings.plan;
         self.next = plan.iter().position(|w| *w > in_force).unwrap_or(plan.len());
         self.probing = false;
+        self.changed = in_force > self.weight;
         self.enter(in_force);
     }
 
