@@ -42,8 +42,9 @@ fn a_change_at_the_edge_of_the_tolerance_is_rolled_back_in_fewer_rollouts_than_p
 
 #[test]
 fn failed_calls_at_15_percent_are_caught_in_the_time_the_table_promises() {
-    // Calls per hour, expected minutes at the first weight (METHOD, section 4); at 20,000 an hour 38 canary calls at the probe's 1.4 %.
-    for (volume, minutes, runs) in [(40.0, 378.0, 60), (100.0, 150.0, 60), (600.0, 75.0, 90), (3_000.0, 15.0, 90), (20_000.0, 8.0, 60)] {
+    // Calls per hour and expected minutes (METHOD, section 4): 38 canary calls at the plan's 5 % or the probe's 1.4 %, 42 at the 10 %
+    // where a low volume stays while it looks suspicious.
+    for (volume, minutes, runs) in [(40.0, 630.0, 60), (100.0, 252.0, 60), (600.0, 75.0, 90), (3_000.0, 15.0, 90), (20_000.0, 8.0, 60)] {
         let delays: Vec<f64> = (0..runs)
             .map(|run| {
                 let mut draw = Draw::seeded(50_000 + 1_000 * volume as u64 + run);
@@ -55,7 +56,7 @@ fn failed_calls_at_15_percent_are_caught_in_the_time_the_table_promises() {
             })
             .collect();
         let mean = delays.iter().sum::<f64>() / delays.len() as f64;
-        assert!(mean <= 1.35 * minutes, "{volume}/h: {mean:.1} minutes on average");
+        assert!(mean <= 1.25 * minutes, "{volume}/h: {mean:.1} minutes on average");
     }
 }
 

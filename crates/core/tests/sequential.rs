@@ -311,3 +311,29 @@ fn settings_that_do_not_hold_together_are_refused_by_name() {
             .contains("error: tolerance 0.1")
     );
 }
+
+/// The figures of a machine, so only on request: cargo test --release -p serin-core --test sequential -- --ignored --nocapture
+#[test]
+#[ignore = "measures time"]
+#[allow(clippy::disallowed_methods, clippy::disallowed_types)]
+fn the_cost_of_a_look() {
+    for volume in [600.0, 20_000.0] {
+        let mut draw = Draw::seeded(11);
+        let endless = Settings { min_step: 100_000, max_step: 100_001, look_every: 15, ..settings(volume, USUAL, &mut draw) };
+        let mut judge = Sequential::start(endless).unwrap().0;
+        let looks: Vec<Vec<Window>> =
+            (0..96).map(|at| (0..15).map(|m| minute(&mut draw, 15 * at + m, 50.0, volume, USUAL, USUAL)).collect()).collect();
+        let began = std::time::Instant::now();
+        let rounds = 40;
+        for round in 0..rounds {
+            for windows in &looks {
+                let shifted: Vec<Window> = windows.iter().map(|w| Window { start: w.start + round * 1_440, ..*w }).collect();
+                judge.look(50.0, Reading::Windows(&shifted));
+            }
+        }
+        let each = began.elapsed().as_secs_f64() * 1e6 / f64::from(rounds as u32 * 96);
+        println!("{volume} calls/h: {each:.1} µs per look of 15 windows");
+        assert!(each < 50.0);
+    }
+    println!("{} bytes a window", size_of::<Window>());
+}

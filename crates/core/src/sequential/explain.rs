@@ -116,6 +116,8 @@ pub enum Reason {
     ProbeClean {
         /// Canary calls seen.
         seen: f64,
+        /// Percent that follows.
+        to: f64,
     },
     /// Something may be wrong: more calls will tell.
     Watching {
@@ -179,18 +181,14 @@ impl fmt::Display for Reason {
             f.write_str("INCONCLUSIVE ")?;
         }
         match self {
-            Reason::Start { probe: true, weight, .. } => {
-                write!(
-                    f,
-                    "starting at {weight} %, below the plan: at this volume a few minutes of it already tell whether the change is broken"
-                )
-            }
-            Reason::Start { low_volume: true, weight, .. } => {
-                write!(
-                    f,
-                    "starting at {weight} %: at this volume the plan's first weight would see too few calls to tell anything in a day"
-                )
-            }
+            Reason::Start { low_volume: true, weight, .. } => write!(
+                f,
+                "starting at {weight} %: at this volume the plan's first weight would see too few calls to tell anything in a day"
+            ),
+            Reason::Start { probe: true, weight, .. } => write!(
+                f,
+                "starting at {weight} %, below the plan: at this volume a few minutes of it already tell whether the change is broken"
+            ),
             Reason::Start { weight, .. } => write!(f, "starting at {weight} %"),
             Reason::Harm { sides, tolerance, evidence } => write!(
                 f,
@@ -208,14 +206,11 @@ impl fmt::Display for Reason {
             Reason::Unavailable { metric } => {
                 write!(f, "{} cannot be measured, and a metric that is required but missing is no pass", label(metric))
             }
-            Reason::Probing { seen, needed } => {
-                write!(f, "probing: {seen:.0} of {needed:.0} canary calls seen before the plan's first weight")
-            }
-            Reason::ProbeClean { seen } => write!(f, "{seen:.0} canary calls show nothing gross: on to the plan's first weight"),
+            Reason::Probing { seen, needed } => write!(f, "probing: {seen:.0} of {needed:.0} canary calls seen before the weight rises"),
+            Reason::ProbeClean { seen, to } => write!(f, "{seen:.0} canary calls show nothing gross: on to {to} %"),
             Reason::Watching { sides, evidence, limit } => write!(
                 f,
-                "{sides}: suspicious but not proven (evidence {evidence:.1}, {limit:.0} rolls back, below 1.5 goes on), and calls at this weight \
-                 are the cheapest way to find out"
+                "{sides}: suspicious but not proven (evidence {evidence:.1}, {limit:.0} rolls back), so the weight stays until it proves or fades"
             ),
             Reason::Baking { minutes, of, seen, needed } if minutes < of => {
                 write!(f, "baking: {minutes} of {of} minutes with data, {seen:.0} canary calls (at least {needed:.0})")

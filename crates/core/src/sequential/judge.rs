@@ -33,6 +33,8 @@ const HINT_CALLS: f64 = 20.0;
 
 /// From here on the weight is held: staying low costs time, going up costs callers.
 const WATCH: f64 = 1.5;
+/// The same for one metric by itself: late in a rollout the spent priors of the others would hide it in the average.
+const WATCH_ONE: f64 = 3.0;
 /// Canary calls that a step needs.
 const STEP_CALLS: f64 = 20.0;
 /// Multiples of the margin that must be excluded to leave a weight, and the chance of passing a canary at that multiple.
@@ -44,14 +46,13 @@ const MOST_CLEAR: f64 = 40.0;
 /// Nats with which an equal canary would be expected to have cleared the last step.
 const COULD_TELL: f64 = 5.0;
 
-/// First weight where the plan's would see fewer than `LOW_CALLS` an hour.
+/// First weight where the plan's would see fewer than `LOW_CALLS` an hour. A canary call tells the less the higher the weight is,
+/// so half of it goes first.
 const LOW_WEIGHT: f64 = 20.0;
 const LOW_CALLS: f64 = 20.0;
 /// Canary calls wanted from the probe within so many minutes, and those that end it.
 const PROBE_CALLS: f64 = 24.0;
 const PROBE_MINUTES: u32 = 5;
-const PROBE_ENOUGH: f64 = 15.0;
-const PROBE_EVIDENCE: f64 = 2.0;
 
 /// A fair split crosses this once in twenty rollouts; it holds, and passes.
 const SHARE_GATE: f64 = 20.0;
@@ -122,9 +123,9 @@ pub struct Sequential {
     settings: Settings,
     /// Percent that it decided last, or found in force.
     weight: f64,
-    /// Index into the plan of what follows.
+    /// Index into the plan of what follows, after the probe.
     next: usize,
-    probing: bool,
+    probe: Option<Probe>,
     /// The weight has just changed: a fault would like to begin here.
     changed: bool,
     /// Minutes with data, and calls, at this weight.
@@ -137,6 +138,36 @@ pub struct Sequential {
     metrics: Vec<State>,
     open: Vec<Block>,
     recent: VecDeque<Window>,
+}
+
+/// A start below the first weight, until a few canary calls show nothing gross.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+enum Probe {
+    /// The plan's first weight would expose many calls before the first look. The time does not count towards the first step.
+    HighVolume,
+    /// Too few calls for the plan's first weight; the raised one follows, and the time counts.
+    LowVolume {
+        /// Percent.
+        then: f64,
+    },
+}
+
+impl Probe {
+    /// Canary calls that end it.
+    fn calls(self) -> f64 {
+        match self {
+            Probe::HighVolume => 15.0,
+            Probe::LowVolume { .. } => 8.0,
+        }
+    }
+
+    /// Evidence of harm that prolongs it.
+    fn evidence(self) -> f64 {
+        match self {
+            Probe::HighVolume => 2.0,
+            Probe::LowVolume { .. } => 1.3,
+        }
+    }
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -230,31 +261,25 @@ impl Sequential {
     pub fn start(settings: Settings) -> Result<(Sequential, Judgement), String> {
         settings.check()?;
         let (volume, every, first) = (settings.expected_calls_per_hour, settings.look_every, settings.plan[0]);
-        let low_volume = volume * first / 100.0 < LOW_CALLS && settings.plan.len() > 1 && first < LOW_WEIGHT;
         let per_look = PROBE_CALLS / f64::from(PROBE_MINUTES.div_ceil(every));
-        let probe_weight = (1000.0 * per_look / (volume * f64::from(every) / 60.0)).max(1.0).round() / 10.0;
-        let probing = !low_volume && probe_weight <= first / 2.0;
-        let weight = if probing {
-            probe_weight
-        } else if low_volume {
-            LOW_WEIGHT.min(settings.plan[1])
+        let small = (1000.0 * per_look / (volume * f64::from(every) / 60.0)).max(1.0).round() / 10.0;
+        let low_volume = volume * first / 100.0 < LOW_CALLS && first < LOW_WEIGHT && settings.plan.len() > 1;
+        let (weight, probe, next) = if low_volume {
+            // The raised weight stands for all of the plan's steps up to a quarter, so that it is not raised twice.
+            let next = settings.plan.iter().position(|w| *w > LOW_WEIGHT.max(25.0)).unwrap_or(settings.plan.len() - 1);
+            let then = LOW_WEIGHT.min(settings.plan[1]);
+            (first.max(then / 2.0), Some(Probe::LowVolume { then }), next)
+        } else if small <= first / 2.0 {
+            (small, Some(Probe::HighVolume), 0)
         } else {
-            first
-        };
-        // At low volume the raised first weight stands for all of the plan's steps up to a quarter, so that it is not raised twice.
-        let next = if probing {
-            0
-        } else if low_volume {
-            settings.plan.iter().position(|w| *w > LOW_WEIGHT.max(25.0)).unwrap_or(settings.plan.len() - 1)
-        } else {
-            1
+            (first, None, 1)
         };
         let metrics = settings.metrics.iter().map(State::new).collect();
         let judge = Sequential {
             settings,
             weight,
             next,
-            probing,
+            probe,
             changed: false,
             minutes: 0,
             step_canary: 0.0,
@@ -265,7 +290,7 @@ impl Sequential {
             open: Vec::new(),
             recent: VecDeque::new(),
         };
-        let reason = Reason::Start { probe: probing, low_volume, weight };
+        let reason = Reason::Start { probe: probe.is_some(), low_volume, weight };
         let judgement = judge.say(Action::Hold, reason);
         Ok((judge, judgement))
     }
@@ -311,7 +336,7 @@ impl Sequential {
         }
         let plan = &self.settings.plan;
         self.next = plan.iter().position(|w| *w > in_force).unwrap_or(plan.len());
-        self.probing = false;
+        self.probe = None;
         self.changed = in_force > self.weight;
         self.enter(in_force);
     }
@@ -457,33 +482,52 @@ impl Sequential {
         if !fresh || self.weight <= 0.0 {
             return self.say(Action::Hold, if unreadable { Reason::Unreadable } else { Reason::NoData });
         }
-        if self.probing {
-            if self.step_canary < PROBE_ENOUGH {
-                return self.say(Action::Hold, Reason::Probing { seen: self.step_canary, needed: PROBE_ENOUGH });
-            }
-            if harm >= PROBE_EVIDENCE {
-                return self.watching(harm, limit);
-            }
-            let reason = Reason::ProbeClean { seen: self.step_canary };
-            self.probing = false;
-            return self.advance(reason, false);
+        if let Some(probe) = self.probe {
+            return self.probing(probe, harm);
         }
         let (minutes, of) = (self.minutes, self.settings.min_step);
-        if minutes < of || self.step_canary < STEP_CALLS {
-            if harm >= WATCH {
-                return self.watching(harm, limit);
-            }
-            return self.say(Action::Hold, Reason::Baking { minutes, of, seen: self.step_canary, needed: STEP_CALLS });
+        if let Some(reason) = self.suspect(harm) {
+            return self.say(Action::Hold, reason);
         }
-        if harm >= WATCH {
-            return self.watching(harm, limit);
+        if minutes < of || self.step_canary < STEP_CALLS {
+            return self.say(Action::Hold, Reason::Baking { minutes, of, seen: self.step_canary, needed: STEP_CALLS });
         }
         self.clear()
     }
 
-    fn watching(&self, evidence: f64, limit: f64) -> Judgement {
+    fn probing(&mut self, probe: Probe, harm: f64) -> Judgement {
+        let (seen, needed) = (self.step_canary, probe.calls());
+        if seen < needed {
+            return self.say(Action::Hold, Reason::Probing { seen, needed });
+        }
+        if harm >= probe.evidence() {
+            let reason = self.watching(harm);
+            return self.say(Action::Hold, reason);
+        }
+        self.probe = None;
+        match probe {
+            Probe::HighVolume => self.advance(|to| Reason::ProbeClean { seen, to }, false),
+            Probe::LowVolume { then } => {
+                self.weight = then;
+                self.say(Action::Advance, Reason::ProbeClean { seen, to: then })
+            }
+        }
+    }
+
+    /// Enough evidence of harm to stay where we are.
+    fn suspect(&self, harm: f64) -> Option<Reason> {
+        if harm >= WATCH {
+            return Some(self.watching(harm));
+        }
+        let (metric, state) = self.both().find(|(_, s)| s.harm.value() >= WATCH_ONE)?;
+        let all: f64 = self.settings.metrics.iter().map(|m| m.weight).sum();
+        let limit = all / metric.weight / self.settings.alpha;
+        Some(Reason::Watching { sides: state.sides(metric), evidence: state.harm.value(), limit })
+    }
+
+    fn watching(&self, evidence: f64) -> Reason {
         let (metric, state) = self.worst();
-        self.say(Action::Hold, Reason::Watching { sides: state.sides(metric), evidence, limit })
+        Reason::Watching { sides: state.sides(metric), evidence, limit: 1.0 / self.settings.alpha }
     }
 
     /// No harm is in sight: is enough excluded to go on?
@@ -506,7 +550,7 @@ impl Sequential {
         };
         let (sides, margin, lacking) = (state.sides(metric), amount(metric, multiple * metric.margin), lag(state));
         if lacking <= 0.0 {
-            return self.advance(Reason::Cleared { sides, margin }, true);
+            return self.advance(|_| Reason::Cleared { sides, margin }, true);
         }
         if self.minutes >= self.settings.max_step {
             let then = self.settings.on_cap;
@@ -515,7 +559,7 @@ impl Sequential {
                 OnCap::Rollback => {
                     return Judgement { action: Action::Rollback, weight: 0.0, reason: Reason::TimeUp { sides, margin, then } };
                 }
-                OnCap::Advance if self.looks_harmless(last) => return self.advance(Reason::TimeUp { sides, margin, then }, true),
+                OnCap::Advance if self.looks_harmless(last) => return self.advance(|_| Reason::TimeUp { sides, margin, then }, true),
                 OnCap::Advance => {}
             }
         }
@@ -531,12 +575,12 @@ impl Sequential {
         low && !(last && self.both().any(|(m, s)| s.could_tell(m)))
     }
 
-    fn advance(&mut self, reason: Reason, counts_as_change: bool) -> Judgement {
+    fn advance(&mut self, reason: impl FnOnce(f64) -> Reason, counts_as_change: bool) -> Judgement {
         let to = self.settings.plan.get(self.next).copied().unwrap_or(100.0);
         self.next += 1;
         self.enter(to);
         self.changed = counts_as_change;
-        self.say(if to >= 100.0 { Action::Promote } else { Action::Advance }, reason)
+        self.say(if to >= 100.0 { Action::Promote } else { Action::Advance }, reason(to))
     }
 
     fn say(&self, action: Action, reason: Reason) -> Judgement {
