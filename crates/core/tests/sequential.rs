@@ -296,6 +296,31 @@ fn decisions_explain_themselves() {
     );
 }
 
+#[test]
+fn the_first_weight_follows_the_volume() {
+    let first = |volume, look_every| {
+        let settings = Settings { expected_calls_per_hour: volume, look_every, ..Settings::default() };
+        Sequential::start(settings).unwrap().1.weight
+    };
+    assert_eq!([first(10.0, 1), first(399.0, 15), first(400.0, 1), first(3_000.0, 1)], [10.0, 10.0, 5.0, 5.0]);
+    assert_eq!([first(20_000.0, 1), first(20_000.0, 15), first(0.0, 1)], [1.4, 0.5, 10.0]);
+}
+
+#[test]
+fn a_weight_set_by_hand_is_judged_as_it_is_and_the_plan_goes_on_from_there() {
+    let (mut judge, mut draw) = (Sequential::start(settings(3_000.0, USUAL, &mut Draw::seeded(1))).unwrap().0, Draw::seeded(8));
+    let mut weight = 30.0;
+    for start in 0..200 {
+        let said = judge.look(weight, Reading::Windows(&[minute(&mut draw, start, weight, 3_000.0, USUAL, USUAL)]));
+        if said.action == Action::Advance {
+            weight = said.weight;
+            break;
+        }
+        assert_eq!((said.action, said.weight), (Action::Hold, 30.0));
+    }
+    assert_eq!(weight, 50.0);
+}
+
 fn assert_says(got: &str, want: &str) {
     assert_eq!(got, want);
 }
@@ -304,6 +329,9 @@ fn assert_says(got: &str, want: &str) {
 fn settings_that_do_not_hold_together_are_refused_by_name() {
     let refused = |settings: Settings| Sequential::start(settings).unwrap_err();
     assert!(refused(Settings { plan: vec![5.0, 50.0], ..Settings::default() }).contains("plan [5.0, 50.0]"));
+    assert!(refused(Settings { plan: vec![100.0], ..Settings::default() }).contains("plan [100.0]"));
+    assert!(refused(Settings { look_every: 0, ..Settings::default() }).contains("look_every 0"));
+    assert!(refused(Settings { max_step: 30, ..Settings::default() }).contains("max_step 30"));
     assert!(refused(Settings { alpha: 0.0, ..Settings::default() }).contains("alpha 0"));
     assert!(refused(Settings { metrics: vec![], ..Settings::default() }).contains("0 metrics"));
     assert!(

@@ -1,7 +1,8 @@
 //! Windows in, verdict out: pools calls into blocks, multiplies the evidence, and says hold, advance, promote or roll back.
 //!
-//! The state is a bounded summary of the windows: a look costs the same in the first hour and on the third day. It is a function
-//! of the settings and the looks alone, so replaying the recorded looks gives the same state to the last bit.
+//! The state is a bounded summary of the windows (about 14 KiB, most of it the last 48 minutes, which may still be restated): a look
+//! costs the same in the first hour and on the third day. It is a function of the settings and the looks alone, so replaying the
+//! recorded looks gives the same state to the last bit.
 
 use super::eprocess::{Counts, Factors, Mixture, Onset, Overdispersion, Spread, Times, additive, conditional, gaussian};
 use super::explain::{Reason, Side, Sides, amount};
@@ -263,7 +264,7 @@ impl Sequential {
         let (volume, every, first) = (settings.expected_calls_per_hour, settings.look_every, settings.plan[0]);
         let per_look = PROBE_CALLS / f64::from(PROBE_MINUTES.div_ceil(every));
         let small = (1000.0 * per_look / (volume * f64::from(every) / 60.0)).max(1.0).round() / 10.0;
-        let low_volume = volume * first / 100.0 < LOW_CALLS && first < LOW_WEIGHT && settings.plan.len() > 1;
+        let low_volume = volume * first / 100.0 < LOW_CALLS && first < LOW_WEIGHT;
         let (weight, probe, next) = if low_volume {
             // The raised weight stands for all of the plan's steps up to a quarter, so that it is not raised twice.
             let next = settings.plan.iter().position(|w| *w > LOW_WEIGHT.max(25.0)).unwrap_or(settings.plan.len() - 1);
@@ -288,7 +289,7 @@ impl Sequential {
             share: ShareCheck::default(),
             metrics,
             open: Vec::new(),
-            recent: VecDeque::new(),
+            recent: VecDeque::with_capacity(MEMORY as usize + 1),
         };
         let reason = Reason::Start { probe: probe.is_some(), low_volume, weight };
         let judgement = judge.say(Action::Hold, reason);

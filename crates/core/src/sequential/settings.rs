@@ -291,13 +291,16 @@ impl Settings {
     /// What does not hold together is refused by name, with what is accepted.
     pub fn check(&self) -> Result<(), String> {
         let rising = self.plan.windows(2).all(|pair| pair[0] < pair[1]);
-        if !rising || self.plan.first().is_none_or(|w| *w <= 0.0) || self.plan.last() != Some(&100.0) {
-            return Err(format!("plan {:?} is not accepted: rising percentages above 0 that end at 100 are", self.plan));
+        if !rising || self.plan.len() < 2 || self.plan[0] <= 0.0 || self.plan.last() != Some(&100.0) {
+            return Err(format!("plan {:?} is not accepted: two or more rising percentages above 0 that end at 100 are", self.plan));
         }
         if !(self.alpha > 0.0 && self.alpha <= 0.2) {
             return Err(format!("alpha {} is not accepted: a number above 0 and up to 0.2 is", self.alpha));
         }
-        if self.look_every == 0 || self.max_step <= self.min_step {
+        if self.look_every == 0 {
+            return Err("look_every 0 is not accepted: at least one minute is".to_owned());
+        }
+        if self.max_step <= self.min_step {
             return Err(format!("max_step {} is not accepted: more than min_step ({}) is", self.max_step, self.min_step));
         }
         if !(0.0..=1e9).contains(&self.expected_calls_per_hour) {
