@@ -34,7 +34,7 @@ const HINT_CALLS: f64 = 20.0;
 
 /// From here on the weight is held: staying low costs time, going up costs callers.
 const WATCH: f64 = 1.5;
-/// The same for one metric by itself: late in a rollout the spent priors of the others would hide it in the average.
+/// The same for one metric by itself: late in a rollout the others' spent priors would hide it in the average.
 const WATCH_ONE: f64 = 3.0;
 /// Canary calls that a step needs.
 const STEP_CALLS: f64 = 20.0;
@@ -519,6 +519,10 @@ impl Sequential {
     fn suspect(&self, harm: f64) -> Option<Reason> {
         if harm >= WATCH {
             return Some(self.watching(harm));
+        }
+        if self.weight < LOW_WEIGHT {
+            // Below it, going up is also the faster way to find out.
+            return None;
         }
         let (metric, state) = self.both().find(|(_, s)| s.harm.value() >= WATCH_ONE)?;
         let all: f64 = self.settings.metrics.iter().map(|m| m.weight).sum();
