@@ -1,7 +1,7 @@
 //! The shared core: decides. Pure: no clock, no I/O, no environment, no randomness of its own.
 //!
 //! In reading order: [`weight`], [`cohort`], [`policy`], [`measurement`], [`analysis`], [`rollout`], [`projection`], [`decision`],
-//! [`phase`], [`ledger`], [`alert`].
+//! [`phase`], [`ledger`], [`alert`]; and, by itself, the anytime-valid judge: [`sequential`].
 
 pub mod alert;
 pub mod analysis;
@@ -13,4 +13,5 @@ pub mod phase;
 pub mod policy;
 pub mod projection;
 pub mod rollout;
+pub mod sequential;
 pub mod weight;
