@@ -2,7 +2,7 @@
 .DEFAULT_GOAL := help
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
-.PHONY: help demo test check build invoke package deploy clean
+.PHONY: help demo test check bench build invoke package deploy clean
 
 PYTHON ?= python3
 LOCAL := $(PYTHON) tests/local/bootstrap.py
@@ -29,6 +29,9 @@ check: need ## the fast part: formatting, lints, tests in process
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets --locked -- -D warnings
 	cargo test --workspace --locked --quiet
+
+bench: need ## what takes minutes: the sequential judge's guarantee over 40,000 rollouts
+	cargo test --release -p serin-core --test acceptance --locked -- --ignored --nocapture
 
 build: need ## all binaries, in the profile the local stack uses
 	cargo build --workspace --bins --locked

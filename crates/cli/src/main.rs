@@ -2,6 +2,7 @@
 #![allow(clippy::print_stdout)] // what a command has to say goes to standard output
 
 mod file;
+mod replay;
 mod show;
 
 use anyhow::{Context, anyhow};
@@ -85,6 +86,12 @@ enum Command {
     Rollback(On),
     /// Say that things were put right by hand after NeedsHuman
     Clear(On),
+    /// Let the sequential judge decide histories that a harness plays; nothing is contacted
+    Replay {
+        /// Speak decision protocol 1 on standard input and output, one JSON line each
+        #[arg(long, required = true)]
+        stdio: bool,
+    },
     /// May a flow be deployed now? 0 yes, 10 a rollout is not finished, 11 lockout, 20 could not tell (a no)
     Gate {
         /// The flow
@@ -141,6 +148,10 @@ async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         );
         return Ok(ExitCode::SUCCESS);
     }
+    if let Command::Replay { .. } = command {
+        replay::serve(std::io::stdin().lock(), std::io::stdout().lock())?;
+        return Ok(ExitCode::SUCCESS);
+    }
     if place.time.is_some() && place.stage != "local" {
         return Err(anyhow!("--time is not accepted on stage {}: only the stage `local` runs by the events' time", place.stage));
     }
@@ -155,7 +166,7 @@ async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
     let parameters = ParameterStore::new(&aws, place.stage.clone());
     let now = place.time.unwrap_or_else(Timestamp::now);
     match command {
-        Command::Validate { .. } => {}
+        Command::Validate { .. } | Command::Replay { .. } => {}
         Command::Start { why, .. } => {
             let plan = plan.context("a start has a file")?;
             let flow = plan.flow.clone();

@@ -76,9 +76,9 @@ fn a_healthy_change_reaches_100_percent_soon_after_the_plans_ninety_minutes() {
     assert!((90..=115).contains(&times[7]), "median {} minutes", times[7]);
 }
 
-/// Minutes, so only on request: cargo test --release -p serin-core --test acceptance -- --ignored --nocapture
+/// Minutes, so `make bench` runs it.
 #[test]
-#[ignore = "20,000 rollouts take minutes"]
+#[ignore = "20,000 rollouts take minutes: make bench runs it"]
 fn the_guarantee_itself() {
     for (case, limit) in [("healthy", 0.003), ("at the tolerance", 0.015)] {
         let volumes = [40.0, 100.0, 600.0, 3_000.0];
