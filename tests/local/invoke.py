@@ -13,7 +13,8 @@ import bootstrap
 
 bootstrap.enter()
 
-import stack  # noqa: E402  it needs the tools
+import demo  # noqa: E402  they need the tools
+import stack  # noqa: E402
 
 
 def main() -> int:
@@ -25,9 +26,7 @@ def main() -> int:
     try:
         event = json.loads(path.read_text())
         with stack.Simulator() as genesys, stack.Stack() as aws:
-            # The samples carry a fixed time, which only the event clock accepts.
-            aws.deploy("local", parameters={"GenesysApi": genesys.url, "Clock": "event", "Flows": "main_ivr"})
-            aws.seed_secrets(webhook_url=genesys.webhook_url)
+            demo.deploy(aws, genesys)  # the samples carry a fixed time, which only the event clock accepts
             answer = aws.invoke(chosen.function, event)
             print("\n".join(aws.logs(chosen.function)), file=sys.stderr)
             print(json.dumps(answer, indent=2))

@@ -340,9 +340,9 @@ fn settings_that_do_not_hold_together_are_refused_by_name() {
     );
 }
 
-/// The figures of a machine, so only on request: cargo test --release -p serin-core --test sequential -- --ignored --nocapture
+/// The figures of a machine, so `make bench` runs it.
 #[test]
-#[ignore = "measures time"]
+#[ignore = "measures time: make bench runs it"]
 #[allow(clippy::disallowed_methods, clippy::disallowed_types)]
 fn the_cost_of_a_look() {
     for volume in [600.0, 20_000.0] {
