@@ -10,6 +10,8 @@ use std::time::{Duration, Instant, SystemTime};
 const FRESH: Duration = Duration::from_millis(700);
 /// How long a caller may be kept waiting for a read.
 const PATIENCE: Duration = Duration::from_millis(250);
+/// In init nobody waits yet, and the first connection takes longest.
+const INIT_PATIENCE: Duration = Duration::from_secs(1);
 /// Answers rest on the last read for so long when reads fail.
 const GRACE: Duration = Duration::from_secs(5);
 /// A name nobody rolls out is asked for again after this: a typo in a flow must not use up the read quota.
@@ -59,14 +61,14 @@ impl<S: Source> Cache<S> {
     /// Reads flows ahead of the first call.
     pub(crate) async fn warm<'a>(&mut self, flows: impl Iterator<Item = &'a str>) {
         for flow in flows.take(MOST_FLOWS) {
-            self.refresh(flow).await;
+            self.refresh(flow, INIT_PATIENCE).await;
         }
     }
 
     /// Decides one call; also gives the version of the percentage it rests on.
     pub(crate) async fn assign(&mut self, flow: &str, caller: Caller<'_>) -> (Assignment, i64) {
         if self.is_due(flow) {
-            self.refresh(flow).await;
+            self.refresh(flow, PATIENCE).await;
         }
         let (gate, revision) = match self.held.get(flow) {
             Some(held) if held.read.age() <= if held.unknown { UNKNOWN + GRACE } else { GRACE } => (held.gate.clone(), held.revision),
@@ -82,9 +84,9 @@ impl<S: Source> Cache<S> {
         })
     }
 
-    async fn refresh(&mut self, flow: &str) {
+    async fn refresh(&mut self, flow: &str, patience: Duration) {
         let now = Moment::now();
-        match tokio::time::timeout(PATIENCE, self.source.read(flow)).await {
+        match tokio::time::timeout(patience, self.source.read(flow)).await {
             Ok(Ok(parameters)) => {
                 let gate = Router::read(&parameters);
                 let unknown = parameters.rollout.is_none() && parameters.percentage.is_none();
