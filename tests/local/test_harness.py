@@ -28,6 +28,12 @@ with stack.Stack() as aws:
 """
 
 
+def heed_signals():
+    """A runner that was itself started in the background ignores some, and children inherit that."""
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_DFL)
+
+
 def group_is_alive(group: int) -> bool:
     try:
         os.killpg(group, 0)
@@ -49,7 +55,8 @@ def group_is_alive(group: int) -> bool:
 def test_nothing_is_left_behind(ending, number, code, aws):
     """(`aws` only to have missing binaries reported first; both servers run side by side.)"""
     command = [sys.executable, "-c", SCRIPT, ending]
-    with subprocess.Popen(command, cwd=Path(__file__).parent, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as child:
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    with subprocess.Popen(command, cwd=Path(__file__).parent, text=True, preexec_fn=heed_signals, **pipes) as child:
         try:
             told = child.stdout.readline().split()
             assert len(told) == 2, child.stderr.read()
