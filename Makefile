@@ -39,10 +39,10 @@ build: need ## all binaries, in the profile the local stack uses
 invoke: build ## send one event to one function: make invoke FN=canary-evaluator EVENT=events/canary-evaluator.json
 	@$(PYTHON) tests/local/invoke.py $(FN) $(EVENT)
 
+# One function at a time: built together, each would carry the others' features along.
 package: need ## release packages for AWS, in target/lambda (cargo-lambda, fat LTO; ARCH=x86_64 for the other architecture)
 	@$(LOCAL) && { test -x .local/package/bin/cargo-lambda || { $(PYTHON) -m venv .local/package && .local/package/bin/pip install -q cargo-lambda==1.9.2; }; }
-	# One function at a time: built together, each would carry the others' features along.
-	for fn in random-percentage canary-evaluator rollback-executor alert-forwarder; do \
+	@for fn in random-percentage canary-evaluator rollback-executor alert-forwarder; do \
 	  PATH="$(CURDIR)/.local/package/bin:$$PATH" cargo lambda build --release --locked $(if $(filter x86_64,$(ARCH)),,--arm64) -p $$fn; \
 	done
 

@@ -115,7 +115,8 @@ impl Stage {
         run(&process, intervene::intervene(&process, &process, &process, &flow, action, &request))
     }
 
-    fn request(&self, reason: &str) -> Request {
+    /// A person's request, now.
+    pub fn request(&self, reason: &str) -> Request {
         Request { by: "sam".into(), reason: reason.into(), now: self.rollout_now() }
     }
 

@@ -446,3 +446,31 @@ fn a_rollback_asked_for_while_finalizing_puts_the_stable_flow_back_too() {
     assert_eq!(stage.world.state().flows["main_ivr-stable"].runs(), before, "callers are on the stable flow");
     stage.assert_lawful();
 }
+
+#[test]
+fn a_persons_abort_that_meets_a_tick_keeps_its_author_and_blames_nobody() {
+    let mut found = 0;
+    for turn in 0..60 {
+        let mut stage = Stage::started(FLOW, "15.0");
+        stage.until_phase(FLOW, "Stepping", 10);
+        stage.pass_a_minute();
+        let (person, tick) = (stage.world.process("cli"), stage.world.process("evaluator"));
+        let (flow, request, time) = (name(FLOW), stage.request("it looks odd"), stage.world.state().now);
+        stage.world.state().interleaved = true;
+        let mut polls = 0;
+        let order = || {
+            polls += 1;
+            // The person goes so far, the tick takes some steps, then both in turns.
+            polls <= turn || (polls > turn + 12 && polls % 2 == 0)
+        };
+        let abort = intervene::intervene(&person, &person, &person, &flow, Action::Abort, &request);
+        let (aborted, ticked) = race(abort, evaluator_tick(&tick, time, RolloutClock::Wall), order);
+        stage.world.state().interleaved = false;
+        ticked.unwrap();
+        assert_eq!(aborted.unwrap().phase, Phase::Aborted, "turn {turn}");
+        assert!(!stage.event_names(FLOW).contains(&"RollbackStarted"), "turn {turn}");
+        found += usize::from(stage.offered(FLOW) == 0.0);
+        stage.assert_lawful();
+    }
+    assert_eq!(found, 60);
+}

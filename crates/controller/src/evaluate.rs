@@ -15,7 +15,7 @@ use serin_core::decision::{Decision, Facts, decide};
 use serin_core::measurement::{Comparison, Window, merge};
 use serin_core::phase::{Event, Phase};
 use serin_core::projection::{Seen, Standing, repair, standing};
-use serin_core::rollout::{Actor, FlowName, Rollout};
+use serin_core::rollout::{Actor, Cause, FlowName, Rollout};
 use serin_core::weight::Weight;
 
 /// Which clock moves windows, step and bake times and phase deadlines. Leases and heartbeat always stay on the wall clock.
@@ -117,6 +117,8 @@ const LEASE_FOR: SignedDuration = SignedDuration::from_secs(60);
 const RAISE_MARGIN: SignedDuration = SignedDuration::from_secs(15);
 /// Minutes read again at every tick, for counts that were reported late.
 const REREAD: SignedDuration = SignedDuration::from_mins(15);
+/// How long whoever contained a rollout has to record why, before a tick records that it found it so.
+const SAYING_WHY: SignedDuration = SignedDuration::from_secs(2);
 /// How far back the analytics are read after an outage.
 const CATCH_UP: SignedDuration = SignedDuration::from_hours(6);
 
@@ -394,6 +396,14 @@ async fn record_and_apply<L: Ledger, P: Parameters, A, N, C: Clock>(
     let flow = visit.active.flow.clone();
     let base_version = visit.seen.as_ref().map_or(0, Seen::version);
     let needs_containment = visit.decision.event(base_version).is_some_and(|e| e.needs_containment());
+    if visit.decision == Decision::Rollback(Cause::FoundContained) {
+        // A person or another run may be between taking the calls away and saying why; they know better than we do.
+        ports.clock.sleep(SAYING_WHY).await;
+        visit.opened = open(ports.ledger, &flow).await?;
+        if visit.rollout().is_off_the_canary() {
+            return Ok(());
+        }
+    }
     if needs_containment {
         let event = visit.decision.event(base_version).expect("a decision that needs containment is recorded");
         return preempt(ports, tick, visit, event, now).await;
@@ -442,7 +452,7 @@ async fn preempt<L: Ledger, P, A, N, C: Clock>(
         tries += 1;
         let same = visit.rollout().id.clone();
         visit.opened = open(ports.ledger, &flow).await?;
-        let over = visit.rollout().id != same || visit.rollout().is_contained() || visit.rollout().phase.is_terminal();
+        let over = visit.rollout().id != same || visit.rollout().is_off_the_canary();
         if over || tries >= 5 {
             return Err(error);
         }

@@ -166,7 +166,7 @@ pub async fn intervene(
             outcome => return Ok(outcome?.rollout.unwrap_or(rollout)),
         }
         // A tick saw the calls taken away and recorded it first: what was asked for is done.
-        if let Some(now) = opened.rollout.clone().filter(|now| now.id != rollout.id || now.is_contained() || now.phase.is_terminal()) {
+        if let Some(now) = opened.rollout.clone().filter(|now| now.id != rollout.id || now.is_off_the_canary()) {
             return Ok(now);
         }
     }

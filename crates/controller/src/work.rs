@@ -124,8 +124,7 @@ pub async fn serve<L: Ledger, P: Parameters, F: Flows, N: Notifier, C: Clock>(
     if request.rollout.is_none() && opened_at.is_some_and(|at| sent < at) {
         return Ok(worked(phase, format!("the request is older than rollout {}: nothing done", rollout.id)));
     }
-    // `NeedsHuman` may still have all calls on the canary.
-    if rollout.phase.is_terminal() && rollout.phase.weight() == Weight::ZERO {
+    if rollout.phase.is_terminal() && rollout.is_off_the_canary() {
         return Ok(worked(phase, format!("rollout {} has ended as {phase}: nothing to put back", rollout.id)));
     }
     if rollout.phase != Phase::RollingBack {
@@ -176,7 +175,7 @@ async fn begin<L: Ledger, P: Parameters, F, N, C: Clock>(
             Err(LedgerError::Lost { .. }) => opened = open(ports.ledger, flow).await?,
             outcome => return outcome,
         }
-        let over = opened.rollout.as_ref().is_none_or(|now| now.id != rollout.id || now.is_contained() || now.phase.is_terminal());
+        let over = opened.rollout.as_ref().is_none_or(|now| now.id != rollout.id || now.is_off_the_canary());
         if over {
             return Ok(opened);
         }

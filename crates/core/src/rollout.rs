@@ -387,6 +387,11 @@ impl Rollout {
         }
     }
 
+    /// Whether its record leaves no call on the canary for good. `NeedsHuman` may still have all of them there.
+    pub fn is_off_the_canary(&self) -> bool {
+        self.is_contained() || (self.phase.is_terminal() && self.phase.weight() == Weight::ZERO)
+    }
+
     /// The `rollout` parameter.
     pub fn split(&self, stage: &str) -> Split {
         Split {
