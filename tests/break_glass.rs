@@ -272,11 +272,7 @@ fn parameters_that_cannot_be_read_blame_nobody_and_raise_nothing() {
 
 #[test]
 fn a_percentage_set_to_0_while_finalizing_stops_the_promotion_before_the_stable_flow_is_touched() {
-    let mut stage = Stage::started(FLOW, "15.0");
-    stage.executor = true;
-    stage.until_phase(FLOW, "Baking", 60);
-    stage.executor = false;
-    stage.until_phase(FLOW, "Finalizing", 60);
+    let mut stage = Stage::promoted_until(FLOW, "Finalizing");
     let before = stage.world.state().flows["main_ivr-stable"].runs().to_owned();
     writes(&stage, "0");
     stage.executor = true;
@@ -288,11 +284,7 @@ fn a_percentage_set_to_0_while_finalizing_stops_the_promotion_before_the_stable_
 
 #[test]
 fn a_promotion_that_got_stuck_with_all_calls_on_the_canary_can_still_be_taken_back() {
-    let mut stage = Stage::started(FLOW, "15.0");
-    stage.executor = true;
-    stage.until_phase(FLOW, "Baking", 60);
-    stage.executor = false;
-    stage.until_phase(FLOW, "NeedsHuman", 60);
+    let mut stage = Stage::promoted_until(FLOW, "NeedsHuman");
     assert_eq!(stage.offered(FLOW), 100.0);
     stage.person(FLOW, Action::Rollback).unwrap().unwrap();
     assert_eq!(stage.offered(FLOW), 0.0);

@@ -108,6 +108,16 @@ impl Stage {
         stage
     }
 
+    /// A healthy rollout that baked, and whose executor rests from then on.
+    pub fn promoted_until(flow: &str, phase: &str) -> Stage {
+        let mut stage = Stage::started(flow, "15.0");
+        stage.executor = true;
+        stage.until_phase(flow, "Baking", 60);
+        stage.executor = false;
+        stage.until_phase(flow, phase, 60);
+        stage
+    }
+
     /// A person does something; `None` if their command crashed.
     pub fn person(&self, flow: &str, action: Action) -> Option<Result<Rollout, InterventionError>> {
         let process = self.world.process("cli");

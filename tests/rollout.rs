@@ -426,11 +426,7 @@ fn a_canary_that_breaks_while_paused_or_at_100_percent_is_rolled_back() {
 
 #[test]
 fn a_rollback_asked_for_while_finalizing_puts_the_stable_flow_back_too() {
-    let mut stage = Stage::started(FLOW, "15.0");
-    stage.executor = true;
-    stage.until_phase(FLOW, "Baking", 60);
-    stage.executor = false;
-    stage.until_phase(FLOW, "Finalizing", 60);
+    let mut stage = Stage::promoted_until(FLOW, "Finalizing");
     let before = stage.world.state().flows["main_ivr-stable"].runs().to_owned();
     // The stable flow gets the version, and the run stops before calls return to it.
     stage.world.state().outages.insert("parameters.put_percentage");

@@ -27,6 +27,16 @@ pub enum RolloutClock {
     Event,
 }
 
+impl RolloutClock {
+    /// The time that rollouts go by, out of the wall clock's and the event's.
+    pub fn now(self, wall: Timestamp, event: Timestamp) -> Timestamp {
+        match self {
+            RolloutClock::Wall => wall,
+            RolloutClock::Event => event,
+        }
+    }
+}
+
 /// What a tick is told besides its ports.
 #[derive(Debug, Clone)]
 pub struct Tick {
@@ -148,10 +158,7 @@ where
 {
     let started = ports.clock.now();
     timely(ports.ledger, tick, started).await?;
-    let now = match tick.clock {
-        RolloutClock::Wall => started,
-        RolloutClock::Event => tick.time,
-    };
+    let now = tick.clock.now(started, tick.time);
     let active = ports.ledger.active().await?;
     let mut unwell = Vec::new();
     let mut visits = Vec::with_capacity(active.len());
@@ -218,17 +225,7 @@ async fn visit<L: Ledger, P: Parameters, A, N, C>(
     let decision = Decision::Hold(serin_core::decision::HoldReason::Preparing);
     let trouble = seen.as_ref().err().cloned().into_iter().collect();
     let safe = seen.is_ok();
-    Ok(Some(Visit {
-        active: active.clone(),
-        opened: opened.clone(),
-        seen,
-        windows,
-        read_from: None,
-        analysis: None,
-        decision,
-        trouble,
-        safe,
-    }))
+    Ok(Some(Visit { active: active.clone(), opened, seen, windows, read_from: None, analysis: None, decision, trouble, safe }))
 }
 
 impl Visit {
@@ -395,7 +392,6 @@ async fn record_and_apply<L: Ledger, P: Parameters, A, N, C: Clock>(
 ) -> Result<(), LedgerError> {
     let flow = visit.active.flow.clone();
     let base_version = visit.seen.as_ref().map_or(0, Seen::version);
-    let needs_containment = visit.decision.event(base_version).is_some_and(|e| e.needs_containment());
     if visit.decision == Decision::Rollback(Cause::FoundContained) {
         // A person or another run may be between taking the calls away and saying why; they know better than we do.
         ports.clock.sleep(SAYING_WHY).await;
@@ -404,8 +400,7 @@ async fn record_and_apply<L: Ledger, P: Parameters, A, N, C: Clock>(
             return Ok(());
         }
     }
-    if needs_containment {
-        let event = visit.decision.event(base_version).expect("a decision that needs containment is recorded");
+    if let Some(event) = visit.decision.event(base_version).filter(Event::needs_containment) {
         return preempt(ports, tick, visit, event, now).await;
     }
     if !has_work(visit, now) {

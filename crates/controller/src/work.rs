@@ -198,11 +198,7 @@ fn executor() -> Actor {
 
 fn note(clock: &impl Clock, run: &Run, by: Actor, event: Event, why: String) -> Record {
     let wall = clock.now();
-    let at = match run.clock {
-        RolloutClock::Wall => wall,
-        RolloutClock::Event => run.time,
-    };
-    Record { by, event, why, evidence: None, at, recorded_at: wall }
+    Record { by, event, why, evidence: None, at: run.clock.now(wall, run.time), recorded_at: wall }
 }
 
 /// One flow under its lease.
@@ -605,10 +601,7 @@ impl<L: Ledger, P: Parameters, F: Flows, N: Notifier, C: Clock> Task<'_, '_, L, 
     }
 
     fn now(&self) -> Timestamp {
-        match self.run.clock {
-            RolloutClock::Wall => self.ports.clock.now(),
-            RolloutClock::Event => self.run.time,
-        }
+        self.run.clock.now(self.ports.clock.now(), self.run.time)
     }
 }
 

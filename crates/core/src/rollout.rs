@@ -237,8 +237,6 @@ pub struct Rollout {
     pub plan: Plan,
     /// Where it stands.
     pub phase: Phase,
-    /// When it was asked for.
-    pub requested_at: Timestamp,
     /// When the phase was entered.
     pub phase_since: Timestamp,
     /// What stood in Genesys before.
@@ -253,8 +251,6 @@ pub struct Rollout {
     pub pending: Option<PendingRaise>,
     /// The weight that callers get, and since when.
     pub in_force: InForce,
-    /// Why calls were taken away, if they were.
-    pub cause: Option<Cause>,
     /// The way back so far.
     pub restoration: Restoration,
     /// A publish of `Preparing` or `Finalizing` was intended, so a running operation is ours.
@@ -287,7 +283,6 @@ impl Rollout {
             id: entry.rollout.clone(),
             plan: (**plan).clone(),
             phase: Phase::Preparing,
-            requested_at: entry.at,
             phase_since: entry.at,
             snapshot: None,
             canary_version: None,
@@ -295,7 +290,6 @@ impl Rollout {
             applied: None,
             pending: None,
             in_force: InForce { weight: Weight::ZERO, since: entry.at },
-            cause: None,
             restoration: Restoration::default(),
             publishing: false,
             has_stepped: false,
@@ -353,7 +347,6 @@ impl Rollout {
                 self.finalized_version = Some(version.clone());
                 self.publishing = false;
             }
-            Event::RollbackStarted { cause } => self.cause = Some(cause.clone()),
             Event::RestorationStarted { .. } => self.restoration.publishing = true,
             Event::RestorationDelayed { next_at, .. } => {
                 self.restoration.lock_tries += 1;

@@ -6,6 +6,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use serin_core::cohort::{Assignment, Caller, Fallback};
 use serin_core::rollout::FlowName;
+use std::sync::LazyLock;
 
 /// The Data Action's question.
 #[derive(Deserialize)]
@@ -52,6 +53,9 @@ async fn decide<S: Source>(cache: &mut Cache<S>, event: &Value) -> Value {
     said(&assignment, revision)
 }
 
+/// Read once: fallbacks come by the call.
+static STAGE: LazyLock<String> = LazyLock::new(|| std::env::var("STAGE").unwrap_or_default());
+
 /// One line in the embedded metric format per call that was not drawn: no call to AWS, no permission, and nothing on the happy path.
 #[allow(clippy::print_stdout)] // a function's standard output is its log
 fn count(fallback: Fallback) {
@@ -59,7 +63,6 @@ fn count(fallback: Fallback) {
 }
 
 fn metric(fallback: Fallback, at: i64) -> Value {
-    let stage = std::env::var("STAGE").unwrap_or_default();
     // The stage's own figure is alarmed, so it leaves out flows that nobody rolls out.
     let dimensions = match fallback {
         Fallback::UnknownFlow => json!([["Stage", "Reason"]]),
@@ -67,7 +70,7 @@ fn metric(fallback: Fallback, at: i64) -> Value {
     };
     json!({
         "_aws": {"Timestamp": at, "CloudWatchMetrics": [{"Namespace": "Serin", "Dimensions": dimensions, "Metrics": [{"Name": "Fallback", "Unit": "Count"}]}]},
-        "Stage": stage,
+        "Stage": *STAGE,
         "Reason": fallback.name(),
         "Fallback": 1,
     })
