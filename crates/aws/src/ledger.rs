@@ -5,6 +5,7 @@
 //! | `FLOW#main_ivr` | `HEAD` | revision, head hash, fence, lease, first revision of the latest rollout, last rollback, phase (to look at) |
 //! | `FLOW#main_ivr` | `ENTRY#000000000012` | the stored bytes of an entry |
 //! | `FLOW#main_ivr` | `WINDOWS#r-…#2026-11-20T09` | the windows of one hour |
+//! | `FLOW#main_ivr` | `SUMMARY#r-…` | what the hours before the latest ones told the sequential judge; made again if it is lost |
 //! | `FLOW#main_ivr` | `QUARANTINE#hash`, `GOOD#flow#version` | what must not, and what may, run again |
 //! | `ACTIVE` | `main_ivr` | a flow that ticks visit, until when |
 //! | `OUTBOX` | notice id | a notice to be sent |
@@ -215,6 +216,19 @@ impl Ledger for DynamoLedger {
         Ok(())
     }
 
+    async fn summary(&self, flow: &FlowName, rollout: &str) -> Result<Option<String>, LedgerError> {
+        let item = self.get(flow_key(flow), summary_key(rollout)).await?;
+        item.map(|item| string(&item, "summary")).transpose()
+    }
+
+    async fn record_summary(&self, flow: &FlowName, rollout: &str, summary: &str) -> Result<(), LedgerError> {
+        let mut item = key(flow_key(flow), summary_key(rollout));
+        item.insert("summary".into(), text(summary));
+        item.insert("expires_at".into(), int((Timestamp::now() + WINDOWS_KEPT).as_second()));
+        self.client.put_item().table_name(&self.table).set_item(Some(item)).send().await.map_err(unavailable)?;
+        Ok(())
+    }
+
     async fn is_quarantined(&self, flow: &FlowName, configuration: &str) -> Result<bool, LedgerError> {
         Ok(self.get(flow_key(flow), format!("QUARANTINE#{configuration}")).await?.is_some())
     }
@@ -405,6 +419,10 @@ fn entry_key(revision: u64) -> String {
 
 fn windows_key(rollout: &str, at: Timestamp) -> String {
     format!("WINDOWS#{rollout}#{}", at.strftime("%Y-%m-%dT%H"))
+}
+
+fn summary_key(rollout: &str) -> String {
+    format!("SUMMARY#{rollout}")
 }
 
 fn key(pk: String, sk: String) -> Item {

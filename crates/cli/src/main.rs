@@ -2,6 +2,8 @@
 #![allow(clippy::print_stdout)] // what a command has to say goes to standard output
 
 mod file;
+mod history;
+mod plan;
 mod replay;
 mod show;
 
@@ -9,11 +11,15 @@ use anyhow::{Context, anyhow};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use jiff::Timestamp;
 use serin_aws::{DynamoLedger, ParameterStore, WallClock};
+use serin_controller::evaluate::recall;
 use serin_controller::intervene::{Action, Request, gate, intervene, start};
 use serin_controller::ports::{Ledger, Parameters};
-use serin_controller::record::open;
+use serin_controller::record::{Opened, open};
+use serin_core::policy::LowVolume;
 use serin_core::rollout::FlowName;
-use std::path::PathBuf;
+use serin_core::summary::hour;
+use std::io::Write;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 /// Roll out Genesys Cloud Architect flow changes a few callers at a time.
@@ -61,8 +67,20 @@ enum Command {
     },
     /// Open a rollout: the canary version is published, then calls move step by step
     Start {
-        /// Rollout file (YAML)
+        /// Rollout file (YAML); `serin plan FILE` tells before what it can see, and by when
         file: PathBuf,
+        /// Start although fewer than 40 calls come in an hour
+        ///
+        /// Serin watches as always, but within a day it only notices a badly broken canary; anything milder reaches all callers.
+        /// `serin plan FILE` has the list.
+        #[arg(long, conflicts_with = "off_hours_full")]
+        accept_low_power: bool,
+        /// No steps: ALL calls go to the canary as soon as it is published
+        ///
+        /// For a night in which hardly anybody calls, with somebody awake: there is no stable left to compare with, so Serin only
+        /// notices gross faults. `serin rollback FLOW --reason …` puts everything back at once.
+        #[arg(long)]
+        off_hours_full: bool,
         #[command(flatten)]
         why: Why,
     },
@@ -75,21 +93,38 @@ enum Command {
     Ledger {
         /// The flow
         flow: FlowName,
+        /// JSON lines for `serin replay`: the stored entries, then what was measured, minute by minute
+        #[arg(long)]
+        export: bool,
     },
+    /// What a rollout could see, and by when, at so many calls an hour; nothing is contacted
+    Plan(plan::Args),
     /// Hold a rollout at its weight
     Pause(On),
     /// Let a paused rollout go on
     Resume(On),
+    /// Say yes to the next step of a rollout that asks (`mode: advise`)
+    ///
+    /// The weight rises at the next tick that finds the canary healthy. One yes is for one step, and taking calls back never waits
+    /// for anybody.
+    Approve(On),
     /// End a rollout: calls go to stable at once
     Abort(On),
     /// End a rollout: calls go to stable at once, and the canary flow is put back
     Rollback(On),
     /// Say that things were put right by hand after NeedsHuman
     Clear(On),
-    /// Let the sequential judge decide histories that a harness plays; nothing is contacted
+    /// What policies would have done with a recorded history, side by side; nothing is contacted
     Replay {
-        /// Speak decision protocol 1 on standard input and output, one JSON line each
-        #[arg(long, required = true)]
+        /// JSON lines of decision protocol 1, or of `serin ledger FLOW --export`
+        #[arg(required_unless_present = "stdio")]
+        file: Option<PathBuf>,
+        /// Compare this one: sequential, threshold, hysteresis, consecutive, not-worse, or a YAML file (a policy or a rollout file).
+        /// May be given several times; without it, all five rules and the policy of the recording
+        #[arg(long, value_name = "NAME|FILE")]
+        policy: Vec<String>,
+        /// Speak decision protocol 1 on standard input and output instead, one JSON line each
+        #[arg(long, conflicts_with_all = ["file", "policy"])]
         stdio: bool,
     },
     /// May a flow be deployed now? 0 yes, 10 a rollout is not finished, 11 lockout, 20 could not tell (a no)
@@ -148,16 +183,35 @@ async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         );
         return Ok(ExitCode::SUCCESS);
     }
-    if let Command::Replay { .. } = command {
-        replay::serve(std::io::stdin().lock(), std::io::stdout().lock())?;
-        return Ok(ExitCode::SUCCESS);
+    match &command {
+        Command::Replay { file: Some(file), policy, .. } => {
+            replayed(file, policy, place.output == Output::Json)?;
+            return Ok(ExitCode::SUCCESS);
+        }
+        Command::Replay { .. } => {
+            replay::serve(std::io::stdin().lock(), std::io::stdout().lock())?;
+            return Ok(ExitCode::SUCCESS);
+        }
+        Command::Plan(args) => {
+            plan::show(args, place.output == Output::Json)?;
+            return Ok(ExitCode::SUCCESS);
+        }
+        _ => {}
     }
     if place.time.is_some() && place.stage != "local" {
         return Err(anyhow!("--time is not accepted on stage {}: only the stage `local` runs by the events' time", place.stage));
     }
     // A file is refused before anything is contacted.
     let plan = match &command {
-        Command::Start { file, .. } => Some(file::read(file)?),
+        Command::Start { file, accept_low_power, off_hours_full, .. } => {
+            let mut plan = file::read(file)?;
+            if *accept_low_power {
+                plan.policy.low_volume = LowVolume::Accept;
+            } else if *off_hours_full {
+                plan.policy.low_volume = LowVolume::OffHoursFull;
+            }
+            Some(plan)
+        }
         _ => None,
     };
     let aws = serin_aws::load().await;
@@ -166,19 +220,26 @@ async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
     let parameters = ParameterStore::new(&aws, place.stage.clone());
     let now = place.time.unwrap_or_else(Timestamp::now);
     match command {
-        Command::Validate { .. } | Command::Replay { .. } => {}
+        Command::Validate { .. } | Command::Replay { .. } | Command::Plan(_) => {}
         Command::Start { why, .. } => {
             let plan = plan.context("a start has a file")?;
-            let flow = plan.flow.clone();
+            let (flow, expected) = (plan.flow.clone(), plan::expected(&plan.policy));
             let id = start(&ledger, &WallClock, plan, &request(why, now)).await?;
             println!("{flow}: rollout {id} opened; `serin status {flow}` shows where it stands");
+            if let Some(expected) = expected {
+                println!("{expected}");
+            }
         }
-        Command::Status { flow } => status(&place, &ledger, &parameters, flow).await?,
-        Command::Ledger { flow } => {
+        Command::Status { flow } => status(&place, &ledger, &parameters, flow, now).await?,
+        Command::Ledger { flow, export } => {
             let opened = open(&ledger, &flow).await?;
-            show::ledger(&opened, place.output == Output::Json)?;
+            match export {
+                true => exported(&ledger, &opened).await?,
+                false => show::ledger(&opened, place.output == Output::Json)?,
+            }
         }
         Command::Pause(on) => act(&ledger, &parameters, on, Action::Pause, now).await?,
+        Command::Approve(on) => act(&ledger, &parameters, on, Action::Approve, now).await?,
         Command::Resume(on) => act(&ledger, &parameters, on, Action::Resume, now).await?,
         Command::Abort(on) => act(&ledger, &parameters, on, Action::Abort, now).await?,
         Command::Rollback(on) => act(&ledger, &parameters, on, Action::Rollback, now).await?,
@@ -192,6 +253,36 @@ async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
+fn replayed(file: &Path, policies: &[String], json: bool) -> anyhow::Result<()> {
+    let asked = policies.iter().map(|name| history::asked(name)).collect::<anyhow::Result<Vec<_>>>()?;
+    let recordings = history::read(file)?;
+    let compared = recordings.iter().map(|recording| history::compare(recording, &asked).map_err(|why| anyhow!(why)));
+    let compared = compared.collect::<anyhow::Result<Vec<_>>>()?;
+    print(&match json {
+        true => serde_json::to_string_pretty(&compared)?,
+        false => compared.iter().map(history::table).collect::<Vec<_>>().join("\n"),
+    })
+}
+
+/// Prints what may be long. A reader that has seen enough, such as `head`, is no error.
+fn print(text: &str) -> anyhow::Result<()> {
+    match writeln!(std::io::stdout(), "{}", text.trim_end()) {
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(error.into()),
+        _ => Ok(()),
+    }
+}
+
+async fn exported(ledger: &DynamoLedger, opened: &Opened) -> anyhow::Result<()> {
+    let windows = match &opened.rollout {
+        Some(rollout) => match rollout.weights.first() {
+            Some(first) => ledger.windows(&rollout.plan.flow, &rollout.id, hour(first.since)).await?,
+            None => Vec::new(),
+        },
+        None => Vec::new(),
+    };
+    print(&history::export(&opened.book.entries, &windows).collect::<Vec<_>>().join("\n"))
+}
+
 fn request(why: Why, now: Timestamp) -> Request {
     Request { by: why.by, reason: why.reason, now }
 }
@@ -202,7 +293,13 @@ async fn act(ledger: &DynamoLedger, parameters: &ParameterStore, on: On, action:
     Ok(())
 }
 
-async fn status(place: &Place, ledger: &DynamoLedger, parameters: &ParameterStore, flow: Option<FlowName>) -> anyhow::Result<()> {
+async fn status(
+    place: &Place,
+    ledger: &DynamoLedger,
+    parameters: &ParameterStore,
+    flow: Option<FlowName>,
+    now: Timestamp,
+) -> anyhow::Result<()> {
     let flows = match flow {
         Some(flow) => vec![flow],
         None => ledger.active().await?.into_iter().map(|active| active.flow).collect(),
@@ -211,11 +308,11 @@ async fn status(place: &Place, ledger: &DynamoLedger, parameters: &ParameterStor
     for flow in flows {
         let opened = open(ledger, &flow).await?;
         let seen = parameters.read(&flow).await?;
-        let windows = match &opened.rollout {
-            Some(rollout) => ledger.windows(&flow, &rollout.id, rollout.in_force.since).await?,
-            None => Vec::new(),
+        let recalled = match &opened.rollout {
+            Some(rollout) => Some(recall(ledger, &flow, rollout).await?),
+            None => None,
         };
-        lines.push(show::Line::of(flow, &opened, &seen, &windows));
+        lines.push(show::Line::of(flow, &opened, &seen, recalled.as_ref(), now));
     }
     show::status(&lines, place.output == Output::Json)
 }

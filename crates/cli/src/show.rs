@@ -1,8 +1,12 @@
 //! What is printed: for people as plain columns, for programs as JSON.
 
+use jiff::Timestamp;
 use serde::Serialize;
+use serin_controller::evaluate::Recalled;
 use serin_controller::record::Opened;
-use serin_core::measurement::{Comparison, Counts, Metric, Window, total};
+use serin_core::decision::{Facts, decide};
+use serin_core::explain::{Explanation, explain};
+use serin_core::measurement::{Comparison, Counts, Metric};
 use serin_core::projection::Seen;
 use serin_core::rollout::FlowName;
 use serin_core::weight::Weight;
@@ -19,11 +23,20 @@ pub(crate) struct Line {
     since: Option<jiff::Timestamp>,
     cohorts: Comparison,
     last: Option<String>,
+    /// What a tick would decide now, of what is recorded.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    now: Option<Explanation>,
 }
 
 impl Line {
-    pub(crate) fn of(flow: FlowName, opened: &Opened, seen: &Seen, windows: &[Window]) -> Line {
+    pub(crate) fn of(flow: FlowName, opened: &Opened, seen: &Seen, recalled: Option<&Recalled>, now: Timestamp) -> Line {
         let rollout = opened.rollout.as_ref();
+        let watched = rollout.filter(|r| r.phase.is_watched()).zip(recalled);
+        let analysis = watched.map(|(rollout, recalled)| recalled.judge(rollout, now));
+        let explanation = watched.zip(analysis.as_ref()).map(|((rollout, _), analysis)| {
+            let facts = Facts { rollout, seen, analysis: Some(analysis), last_data: analysis.last_data, now };
+            explain(&decide(&facts), &facts)
+        });
         Line {
             flow,
             rollout: rollout.map(|r| r.id.clone()),
@@ -32,7 +45,8 @@ impl Line {
             percentage: seen.percentage.as_ref().map(|(text, _)| text.clone()),
             halted: rollout.is_some_and(|r| seen.halts(&r.id)),
             since: rollout.map(|r| r.phase_since),
-            cohorts: total(windows),
+            cohorts: analysis.map(|a| a.counts).unwrap_or_default(),
+            now: explanation,
             last: opened.book.entries.last().map(|last| last.entry.why.clone()),
         }
     }
@@ -58,6 +72,9 @@ pub(crate) fn status(lines: &[Line], json: bool) -> anyhow::Result<()> {
         println!("  canary  {}", side(&line.cohorts.canary));
         if let Some(last) = &line.last {
             println!("  last    {last}");
+        }
+        if let Some(now) = &line.now {
+            println!("  now     {}", now.to_string().replace('\n', "\n          "));
         }
     }
     Ok(())

@@ -10,12 +10,15 @@ use crate::record::{Opened, Record, open, record};
 use futures::future::join_all;
 use jiff::{SignedDuration, Timestamp};
 use serde::Serialize;
-use serin_core::analysis::{Analysis, Verdict, analyze};
-use serin_core::decision::{Decision, Facts, decide};
+use serin_core::analysis::{Analysis, Measured, Verdict, analyze};
+use serin_core::decision::{Decision, Facts, HoldReason, decide};
+use serin_core::explain::{Explanation, explain};
 use serin_core::measurement::{Comparison, Window, merge};
 use serin_core::phase::{Event, Phase};
+use serin_core::policy::Rule;
 use serin_core::projection::{Seen, Standing, repair, standing};
 use serin_core::rollout::{Actor, Cause, FlowName, Rollout};
+use serin_core::summary::{Course, RESTATED, Summary, hour};
 use serin_core::weight::Weight;
 
 /// Which clock moves windows, step and bake times and phase deadlines. Leases and heartbeat always stay on the wall clock.
@@ -93,6 +96,8 @@ pub struct FlowReport {
     pub decision: String,
     /// Why, in a sentence.
     pub reason: String,
+    /// The figures behind it, what would change it, and when the next decision can fall.
+    pub explanation: Explanation,
     /// Both cohorts at this weight.
     #[serde(flatten)]
     pub counts: Comparison,
@@ -126,7 +131,9 @@ const LEASE_FOR: SignedDuration = SignedDuration::from_secs(60);
 /// What a lease must still have left before a raise is written, so that the write cannot land after somebody took over.
 const RAISE_MARGIN: SignedDuration = SignedDuration::from_secs(15);
 /// Minutes read again at every tick, for counts that were reported late.
-const REREAD: SignedDuration = SignedDuration::from_mins(15);
+const REREAD: SignedDuration = RESTATED;
+/// How far back the guards look, at most.
+const GUARDS_REACH: SignedDuration = SignedDuration::from_mins(60);
 /// How long whoever contained a rollout has to record why, before a tick records that it found it so.
 const SAYING_WHY: SignedDuration = SignedDuration::from_secs(2);
 /// How far back the analytics are read after an outage.
@@ -137,11 +144,12 @@ struct Visit {
     active: ActiveFlow,
     opened: Opened,
     seen: Result<Seen, String>,
-    windows: Vec<Window>,
+    recalled: Recalled,
     /// Start of the earliest window that this tick read anew.
     read_from: Option<Timestamp>,
     analysis: Option<Analysis>,
     decision: Decision,
+    explanation: Option<Explanation>,
     trouble: Vec<String>,
     /// Its parameters could be read, and are no danger to callers.
     safe: bool,
@@ -175,7 +183,8 @@ where
     observe(ports, &mut visits, now).await;
     let fresh = ports.clock.now().duration_since(started) <= STALE_AFTER;
     for visit in &mut visits {
-        visit.decision = settle(visit, now, fresh);
+        let (decision, explanation) = settle(visit, now, fresh);
+        (visit.decision, visit.explanation) = (decision, Some(explanation));
     }
     contain_failed(ports.parameters, &mut visits).await;
     // Only now: a ledger that hangs must not stand between a failed verdict and the callers.
@@ -217,15 +226,63 @@ async fn visit<L: Ledger, P: Parameters, A, N, C>(
     let seen = ports.parameters.read(&active.flow).await.map_err(|e| e.to_string());
     let opened = open(ports.ledger, &active.flow).await?;
     let Some(rollout) = &opened.rollout else { return Ok(None) };
-    let windows = match rollout.phase.is_watched() {
-        // From the start of an hour, for hours are recorded whole.
-        true => ports.ledger.windows(&active.flow, &rollout.id, floor(rollout.in_force.since, 3600)).await?,
-        false => Vec::new(),
+    let recalled = match rollout.phase.is_watched() {
+        true => recall(ports.ledger, &active.flow, rollout).await?,
+        false => Recalled { summary: None, from: hour(rollout.in_force.since), windows: Vec::new() },
     };
-    let decision = Decision::Hold(serin_core::decision::HoldReason::Preparing);
+    let decision = Decision::Hold(HoldReason::Preparing);
     let trouble = seen.as_ref().err().cloned().into_iter().collect();
     let safe = seen.is_ok();
-    Ok(Some(Visit { active: active.clone(), opened, seen, windows, read_from: None, analysis: None, decision, trouble, safe }))
+    Ok(Some(Visit {
+        active: active.clone(),
+        opened,
+        seen,
+        recalled,
+        read_from: None,
+        analysis: None,
+        decision,
+        explanation: None,
+        trouble,
+        safe,
+    }))
+}
+
+/// What was measured of a rollout, as far as its rule needs it.
+#[derive(Debug)]
+pub struct Recalled {
+    /// What the hours before told.
+    pub summary: Option<Summary>,
+    /// The windows from here on are loaded: a whole hour, for hours are recorded whole.
+    pub from: Timestamp,
+    /// The windows.
+    pub windows: Vec<Window>,
+}
+
+impl Recalled {
+    /// Judges what was measured.
+    pub fn judge(&self, rollout: &Rollout, now: Timestamp) -> Analysis {
+        let (policy, weights) = (&rollout.plan.policy, rollout.weights.as_slice());
+        let (windows, summary) = (self.windows.as_slice(), self.summary.as_ref());
+        analyze(&Measured { policy, weights, windows, summary, baseline: rollout.baseline }, now)
+    }
+}
+
+/// Loads what was measured of a rollout.
+pub async fn recall(ledger: &impl Ledger, flow: &FlowName, rollout: &Rollout) -> Result<Recalled, LedgerError> {
+    let sequential = rollout.in_force.weight < Weight::FULL && matches!(rollout.plan.policy.rule, Rule::Sequential(_));
+    let summary: Option<Summary> = match sequential {
+        // A summary that another version of Serin kept is made again.
+        true => ledger.summary(flow, &rollout.id).await?.and_then(|kept| serde_json::from_str(&kept).ok()),
+        false => None,
+    };
+    let from = hour(match (&summary, rollout.weights.first()) {
+        // The guards look back an hour, whatever the judge still needs.
+        (Some(summary), _) => summary.until - GUARDS_REACH,
+        (None, Some(first)) if sequential => first.since,
+        (None, _) => rollout.in_force.since,
+    });
+    let windows = ledger.windows(flow, &rollout.id, from).await?;
+    Ok(Recalled { summary, from, windows })
 }
 
 impl Visit {
@@ -244,14 +301,14 @@ impl Visit {
 
     /// The minute from which the analytics must be read: recent ones again, older ones if they were missed.
     fn unread_since(&self, now: Timestamp) -> Timestamp {
-        let recorded_until = self.windows.last().map_or(self.rollout().in_force.since, |w| w.start);
-        floor(recorded_until.min(now - REREAD).max(now - CATCH_UP), 60)
+        let recorded_until = self.recalled.windows.last().map_or(self.rollout().in_force.since, |w| w.start);
+        minute(recorded_until.min(now - REREAD).max(now - CATCH_UP))
     }
 }
 
-/// The start of the minute or hour (`length` seconds) that holds a time.
-fn floor(time: Timestamp, length: i64) -> Timestamp {
-    Timestamp::from_second(time.as_second().div_euclid(length) * length).expect("rounding down stays in range")
+/// The start of the minute that holds a time.
+fn minute(time: Timestamp) -> Timestamp {
+    Timestamp::from_second(time.as_second().div_euclid(60) * 60).expect("rounding down stays in range")
 }
 
 /// Measures all watched flows in as few queries as the adapter can, and judges them.
@@ -263,11 +320,11 @@ async fn observe<L: Ledger, P, A: Analytics, N, C>(ports: &Ports<'_, L, P, A, N,
     }
     let flows: Vec<CohortFlows> = watched.iter().filter_map(|i| visits[*i].cohorts()).collect();
     let from = watched.iter().map(|i| visits[*i].unread_since(now)).min().unwrap_or(now);
-    let measured = ports.analytics.measure(&flows, from, floor(now, 60)).await;
+    let measured = ports.analytics.measure(&flows, from, minute(now)).await;
     match measured {
         Err(unmeasured) => {
             for i in watched {
-                let mut analysis = judge(visits[i].rollout(), &visits[i].windows, now);
+                let mut analysis = visits[i].recalled.judge(visits[i].rollout(), now);
                 // A failed verdict on what is recorded stands; anything else needs eyes.
                 if !matches!(analysis.verdict, Verdict::Fail(_)) {
                     analysis.verdict = Verdict::Error(unmeasured.to_string());
@@ -278,11 +335,11 @@ async fn observe<L: Ledger, P, A: Analytics, N, C>(ports: &Ports<'_, L, P, A, N,
         Ok(per_flow) => {
             for (i, fresh) in watched.into_iter().zip(per_flow) {
                 let visit = &mut visits[i];
-                let recalled = floor(visit.rollout().in_force.since, 3600);
-                let fresh: Vec<Window> = fresh.into_iter().filter(|w| w.start >= recalled).collect();
-                visit.windows = merge(&visit.windows, &fresh);
+                // An hour that was not loaded must not be replaced by the part of it that was read anew.
+                let fresh: Vec<Window> = fresh.into_iter().filter(|w| w.start >= visit.recalled.from).collect();
+                visit.recalled.windows = merge(&visit.recalled.windows, &fresh);
                 visit.read_from = fresh.first().map(|first| first.start);
-                visit.analysis = Some(judge(visit.rollout(), &visit.windows, now));
+                visit.analysis = Some(visit.recalled.judge(visit.rollout(), now));
             }
         }
     }
@@ -290,19 +347,29 @@ async fn observe<L: Ledger, P, A: Analytics, N, C>(ports: &Ports<'_, L, P, A, N,
 
 /// Keeps what was measured; hours are recorded whole.
 async fn record_measurements(ledger: &impl Ledger, visit: &mut Visit) {
-    let Some(from) = visit.read_from.map(|start| floor(start, 3600)) else { return };
-    let touched: Vec<Window> = visit.windows.iter().filter(|w| w.start >= from).copied().collect();
+    let Some(from) = visit.read_from.map(hour) else { return };
+    let touched: Vec<Window> = visit.recalled.windows.iter().filter(|w| w.start >= from).copied().collect();
     if let Err(error) = ledger.record_windows(&visit.active.flow, &visit.rollout().id, &touched).await {
         visit.trouble.push(format!("measurements were not recorded: {error}"));
+        return;
+    }
+    if visit.analysis.as_ref().is_none_or(|analysis| analysis.evidence.is_none()) {
+        return;
+    }
+    let (rollout, known) = (visit.rollout(), &visit.recalled.summary);
+    let course = Course { policy: &rollout.plan.policy, weights: &rollout.weights };
+    let summary = course.summarize(known.clone(), &visit.recalled.windows);
+    if let Some(summary) = summary.filter(|new| known.as_ref().is_none_or(|known| known.until < new.until)) {
+        let kept = serde_json::to_string(&summary).expect("a summary has no map");
+        // Without it the next tick reads further back.
+        if let Err(error) = ledger.record_summary(&visit.active.flow, &rollout.id, &kept).await {
+            tracing::warn!(flow = %visit.active.flow, %error, "the summary of the last hours was not recorded");
+        }
     }
 }
 
-fn judge(rollout: &Rollout, windows: &[Window], now: Timestamp) -> Analysis {
-    analyze(&rollout.plan.policy, windows, rollout.in_force, now)
-}
-
-/// The decision on one flow; pure but for what the visit gathered.
-fn settle(visit: &Visit, now: Timestamp, fresh: bool) -> Decision {
+/// The decision on one flow, explained; pure but for what the visit gathered.
+fn settle(visit: &Visit, now: Timestamp, fresh: bool) -> (Decision, Explanation) {
     let rollout = visit.rollout();
     // Without its parameters a flow can still fail or run out of time, but nothing may rise: `seen` as recorded explains nothing new.
     let unread;
@@ -314,16 +381,17 @@ fn settle(visit: &Visit, now: Timestamp, fresh: bool) -> Decision {
             &unread
         }
     };
-    let last_data = visit.windows.iter().rev().find(|w| w.has_data()).map(|w| w.start);
-    let decision = decide(&Facts { rollout, seen, analysis: visit.analysis.as_ref(), last_data, now });
-    let rises = matches!(decision, Decision::Begin { .. } | Decision::Advance { .. } | Decision::Promote | Decision::FinishBake);
-    match &visit.seen {
-        Err(reason) if rises => Decision::Hold(serin_core::decision::HoldReason::MetricsUnavailable(reason.clone())),
-        _ if rises && !fresh => {
-            Decision::Hold(serin_core::decision::HoldReason::MetricsUnavailable("the observation is older than 2 minutes".into()))
+    let last_data = visit.analysis.as_ref().and_then(|a| a.last_data);
+    let facts = Facts { rollout, seen, analysis: visit.analysis.as_ref(), last_data, now };
+    let decision = match (decide(&facts), &visit.seen) {
+        (decision, Err(reason)) if decision.rises() => Decision::Hold(HoldReason::MetricsUnavailable(reason.clone())),
+        (decision, _) if decision.rises() && !fresh => {
+            Decision::Hold(HoldReason::MetricsUnavailable("the observation is older than 2 minutes".into()))
         }
-        _ => decision,
-    }
+        (decision, _) => decision,
+    };
+    let explanation = explain(&decision, &facts);
+    (decision, explanation)
 }
 
 /// Calls go to stable before anybody is told, whoever holds the lease; and what a record already calls for is repaired with it.
@@ -360,6 +428,7 @@ async fn act<L: Ledger, P: Parameters, A, N, C: Clock>(
     now: Timestamp,
 ) -> FlowReport {
     let decision = visit.decision.clone();
+    let explanation = visit.explanation.clone().expect("a decision is explained when it is made");
     let counts = visit.analysis.as_ref().map(|a| a.counts).unwrap_or_default();
     if let Err(error) = record_and_apply(ports, tick, visit, now).await {
         match error {
@@ -378,7 +447,8 @@ async fn act<L: Ledger, P: Parameters, A, N, C: Clock>(
         phase: rollout.phase.name().to_owned(),
         weight: rollout.desired_weight(),
         decision: decision.name().to_owned(),
-        reason: decision.to_string(),
+        reason: explanation.sentence.clone(),
+        explanation,
         counts,
         trouble: (!visit.trouble.is_empty()).then(|| visit.trouble.join("; ")),
     }
@@ -456,10 +526,11 @@ async fn preempt<L: Ledger, P, A, N, C: Clock>(
 
 fn entry(visit: &Visit, event: Event, at: Timestamp, recorded_at: Timestamp) -> Record {
     let by = match &event {
-        Event::Paused { version: Some(_), .. } => Actor::BreakGlass,
+        Event::Paused { version: Some(_), .. } | Event::WeightSet { .. } => Actor::BreakGlass,
         _ => evaluator(),
     };
-    Record { by, why: visit.decision.to_string(), event, evidence: visit.analysis.as_ref().map(|a| a.counts), at, recorded_at }
+    let why = visit.explanation.as_ref().map_or_else(|| visit.decision.to_string(), |e| e.sentence.clone());
+    Record { by, why, event, evidence: visit.analysis.as_ref().map(|a| a.counts), at, recorded_at }
 }
 
 fn evaluator() -> Actor {
@@ -481,13 +552,16 @@ async fn under_lease<L: Ledger, P: Parameters, A, N, C: Clock>(
     }
     visit.opened = fresh;
     if visit.rollout().phase == Phase::Preparing
-        && matches!(visit.decision, Decision::Begin { .. })
+        && matches!(visit.decision, Decision::Begin { .. } | Decision::Promote | Decision::Observe { .. })
         && let Err(error) = open_split(ports.parameters, tick, visit).await
     {
         visit.trouble.push(error);
         return Ok(());
     }
     let base_version = visit.seen.as_ref().map_or(0, Seen::version);
+    if let Decision::Observe { version } = &mut visit.decision {
+        *version = base_version;
+    }
     if let Some(mut event) = visit.decision.event(base_version) {
         if let (Event::Paused { version: Some(version), .. }, Some(pending)) = (&event, visit.rollout().pending)
             && *version > pending.base_version + 1
@@ -509,6 +583,9 @@ async fn under_lease<L: Ledger, P: Parameters, A, N, C: Clock>(
 async fn open_split(parameters: &impl Parameters, tick: &Tick, visit: &mut Visit) -> Result<(), String> {
     let flow = visit.active.flow.clone();
     let seen = visit.seen.clone()?;
+    if !seen.is_zero() && visit.rollout().is_observed() {
+        return Err("the percentage must be there and 0 before an observation begins, and Serin writes none: set it to 0".into());
+    }
     if !seen.is_zero() {
         parameters.put_percentage(&flow, Weight::ZERO, false).await.map_err(|e| e.to_string())?;
     }

@@ -99,6 +99,9 @@ fn gate_of(opened: &Opened, now: Timestamp) -> Gate {
 /// Opens a rollout; the executor prepares it, the evaluator takes the first step. Returns its id.
 pub async fn start(ledger: &impl Ledger, clock: &impl Clock, plan: Plan, request: &Request) -> Result<String, InterventionError> {
     let flow = plan.flow.clone();
+    if let Some(refusal) = plan.policy.refusal() {
+        return Err(InterventionError::Refused(format!("flow {flow}: {refusal}")));
+    }
     let opened = open(ledger, &flow).await?;
     match gate_of(&opened, clock.now()) {
         Gate::Open => {}
@@ -116,6 +119,8 @@ pub enum Action {
     Pause,
     /// Let it go on.
     Resume,
+    /// Let it rise, where each step waits for a person.
+    Approve,
     /// End it: calls go to stable, the flow stays as it is.
     Abort,
     /// End it: calls go to stable, the canary flow is put back.
@@ -130,6 +135,7 @@ impl Action {
         match self {
             Action::Pause => "pause",
             Action::Resume => "resume",
+            Action::Approve => "approve",
             Action::Abort => "abort",
             Action::Rollback => "roll back",
             Action::Clear => "clear",
@@ -148,6 +154,12 @@ pub async fn intervene(
 ) -> Result<Rollout, InterventionError> {
     let mut opened = open(ledger, flow).await?;
     let rollout = opened.rollout.clone().ok_or_else(|| InterventionError::Refused(format!("flow {flow} has no rollout")))?;
+    if rollout.is_observed() && matches!(action, Action::Pause | Action::Resume) {
+        return Err(InterventionError::Refused(format!(
+            "flow {flow}: rollout {} is only observed; its percentage is moved by hand, and `serin abort` ends it",
+            rollout.id
+        )));
+    }
     let event = asked(parameters, flow, &rollout, action, request).await?;
     rollout.phase.clone().after(&event).map_err(|_| refused(flow, &rollout, action))?;
     if !event.needs_containment() {
@@ -184,6 +196,7 @@ async fn asked(
     Ok(match action {
         Action::Pause => Event::Paused { weight: rollout.in_force.weight, version: None, reason },
         Action::Resume => Event::Resumed { base_version: parameters.read(flow).await?.version() },
+        Action::Approve => Event::Approved { reason },
         Action::Abort => Event::Aborted { reason },
         Action::Rollback => Event::RollbackStarted { cause: Cause::Requested { by: request.by.clone(), reason: request.reason.clone() } },
         Action::Clear => Event::Cleared { reason },

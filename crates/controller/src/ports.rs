@@ -171,6 +171,10 @@ pub trait Ledger {
     fn retire(&self, flow: &FlowName, revision: u64) -> impl Future<Output = Result<(), LedgerError>>;
     /// Recorded windows of a rollout that start at or after `from`.
     fn windows(&self, flow: &FlowName, rollout: &str, from: Timestamp) -> impl Future<Output = Result<Vec<Window>, LedgerError>>;
+    /// What the hours before told, if it was kept: JSON. It can be made again from the windows.
+    fn summary(&self, flow: &FlowName, rollout: &str) -> impl Future<Output = Result<Option<String>, LedgerError>>;
+    /// Keeps it.
+    fn record_summary(&self, flow: &FlowName, rollout: &str, summary: &str) -> impl Future<Output = Result<(), LedgerError>>;
     /// Records windows; those of an hour replace what was recorded of that hour.
     fn record_windows(&self, flow: &FlowName, rollout: &str, windows: &[Window]) -> impl Future<Output = Result<(), LedgerError>>;
     /// Whether a configuration is quarantined.

@@ -116,7 +116,7 @@ fn transaction(
         Some(_) => book.entries.first().map_or(entry.revision, |first| first.entry.revision),
     };
     let mut notices = Vec::new();
-    if changed {
+    if changed || matches!(entry.event, Event::Advised { .. }) {
         notices.push(alert(after, stored));
     }
     if rolls_back {

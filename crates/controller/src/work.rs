@@ -303,6 +303,9 @@ impl<L: Ledger, P: Parameters, F: Flows, N: Notifier, C: Clock> Task<'_, '_, L, 
             },
         };
         let (flow, version) = (self.rollout().plan.canary.flow_id.clone(), self.rollout().plan.canary.version.clone());
+        if self.rollout().is_observed() {
+            return self.find_running(&flow, &version, &snapshot.canary_hash).await;
+        }
         match self.publish_version(&flow, &version, &snapshot.canary_hash).await {
             Ok(Published::As(version)) => {
                 let why = format!("the canary flow runs version {version}");
@@ -310,6 +313,22 @@ impl<L: Ledger, P: Parameters, F: Flows, N: Notifier, C: Clock> Task<'_, '_, L, 
             }
             Ok(Published::Running) => Ok(format!("version {version} is being published into the canary flow")),
             Ok(Published::Failed(reason)) => self.fail_preparation(format!("version {version} was not published: {reason}")).await,
+            Err(error) => self.unprepared(error).await,
+        }
+    }
+
+    /// Observing publishes nothing: a person does, or has.
+    async fn find_running(&mut self, flow: &str, version: &str, hash: &str) -> Result<String, LedgerError> {
+        let running = match self.ports.flows.flow(flow).await {
+            Ok(state) => self.runs(flow, &state, hash).await,
+            Err(error) => Err(error),
+        };
+        match running {
+            Ok(Some(running)) => {
+                let why = format!("the canary flow runs version {running}, published by hand");
+                self.record(Event::Prepared { canary_version: running }, why).await
+            }
+            Ok(None) => Ok(format!("waiting: Serin only observes; publish version {version} into canary flow {flow} by hand")),
             Err(error) => self.unprepared(error).await,
         }
     }

@@ -2,8 +2,9 @@
 
 use crate::ledger::{Hash, StoredEntry};
 use crate::measurement::Comparison;
-use crate::phase::{Event, Phase};
+use crate::phase::{Advice, Event, Phase};
 use crate::rollout::{Cause, Rollout};
+use crate::weight::Weight;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
@@ -68,8 +69,9 @@ impl Alert {
         Alert {
             incident_type: incident_type.to_owned(),
             flow_id: entry.flow.to_string(),
-            error_rate_breach: breach.map(|b| b.canary_percent / 100.0),
-            threshold_breach: breach.map(|b| b.limit_percent / 100.0),
+            // A mean time is no rate.
+            error_rate_breach: breach.filter(|b| !b.sides.mean).map(|b| b.sides.canary.figure()),
+            threshold_breach: breach.filter(|b| !b.sides.mean).map(|b| b.limit),
             timestamp: entry.at,
             action_taken,
             rollout: entry.rollout.clone(),
@@ -125,8 +127,59 @@ fn words(rollout: &Rollout, event: &Event) -> (&'static str, Severity, String, &
             "nothing to do; it bakes before the stable flow gets it",
             "advanced",
         ),
-        Event::ApprovalRequested => {
-            ("APPROVAL_REQUESTED", Warning, "rollout waits for an approval".into(), "ask the owner; `serin abort` ends it", "paused")
+        Event::ApprovalRequested => (
+            "APPROVAL_REQUESTED",
+            Warning,
+            format!("rollout waits at {} percent for an approval", rollout.phase.weight()),
+            "look at both cohorts with `serin status`, then `serin approve`; `serin abort` ends it",
+            "approval",
+        ),
+        Event::Approved { .. } => {
+            ("APPROVED", Info, "a person approved the next step".into(), "nothing to do; it follows while the evidence holds", "approval")
+        }
+        Event::ObservationStarted { .. } => (
+            "OBSERVATION_STARTED",
+            Info,
+            "Serin only observes this rollout".into(),
+            "set the percentage by hand when you like; Serin says what it would do",
+            "observed",
+        ),
+        Event::WeightSet { weight, .. } => (
+            "WEIGHT_SET",
+            Info,
+            format!("somebody sends {weight} percent of new calls to the canary; Serin only observes"),
+            "nothing to do",
+            "observed",
+        ),
+        Event::Advised { advice: Advice::TakeBack } => (
+            "ROLLBACK_ADVISED",
+            Critical,
+            "nothing was done: Serin only observes and would take the calls away".into(),
+            "set the percentage to 0, or `serin rollback`",
+            "observed",
+        ),
+        Event::Advised { advice: Advice::Rise { to } } => (
+            "ADVANCE_ADVISED",
+            Info,
+            format!("nothing was done: Serin only observes and would go on to {to} percent"),
+            "set the percentage, or leave it",
+            "observed",
+        ),
+        Event::ObservationEnded { .. } => {
+            let weight = rollout.in_force.weight;
+            let next = if weight > Weight::ZERO {
+                "set the percentage to 0 or start a new rollout: nobody watches these calls"
+            } else {
+                "start a new rollout to go on"
+            };
+            let severity = if weight > Weight::ZERO { Warning } else { Info };
+            (
+                "OBSERVATION_ENDED",
+                severity,
+                format!("Serin no longer observes; {weight} percent of new calls stay on the canary"),
+                next,
+                "observed",
+            )
         }
         Event::Paused { weight, .. } => (
             "ROLLOUT_PAUSED",
@@ -176,9 +229,7 @@ fn words(rollout: &Rollout, event: &Event) -> (&'static str, Severity, String, &
             "HUMAN_NEEDED",
             Critical,
             match rollout.phase {
-                Phase::NeedsHuman { weight } if weight > crate::weight::Weight::ZERO => {
-                    "Serin stopped; all calls stay on the canary flow".into()
-                }
+                Phase::NeedsHuman { weight } if weight > Weight::ZERO => "Serin stopped; all calls stay on the canary flow".into(),
                 _ => "Serin stopped; new calls are on stable".into(),
             },
             "do what the reason says, then `serin clear`",

@@ -1,18 +1,25 @@
 //! Measurements → verdict. Pure functions of the recorded windows and the time: asked twice, they answer the same.
 
-use crate::measurement::{Comparison, InForce, Metric, WINDOW, Window, total, usable};
-use crate::policy::{ErrorLimit, Policy, Rule};
+use crate::guards;
+use crate::measurement::{Comparison, Counts, InForce, Sides, Window, total, usable};
+use crate::policy::{Policy, Rule};
+use crate::rules::{self, Step};
+use crate::sequential::{self, Action, Data, Evidence, Judgement, Reason, many};
+use crate::summary::{Course, Summary, as_told, tally};
+use crate::weight::Weight;
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 use std::fmt;
 
 /// What the measurements say about the canary.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq)]
 pub enum Verdict {
-    /// Enough calls, no breach, long enough.
+    /// Nothing speaks against a rise.
     Pass,
     /// The canary is worse than the policy allows.
     Fail(Breach),
+    /// Calls must go back, and the canary is not to blame.
+    Unsafe(Doubt),
     /// Not enough to say.
     Inconclusive(Doubt),
     /// We could not look. That says nothing about the canary.
@@ -22,32 +29,54 @@ pub enum Verdict {
 /// How the canary was worse than allowed.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Breach {
-    /// What went wrong.
-    pub metric: Metric,
-    /// The canary's rate, percent.
-    pub canary_percent: f64,
-    /// Stable's rate in the same windows, percent; `None` if stable had no call.
-    pub stable_percent: Option<f64>,
-    /// The most that was allowed for the canary, percent.
-    pub limit_percent: f64,
-    /// How often in a row.
-    pub in_a_row: u32,
+    /// What went wrong, in both cohorts.
+    pub sides: Sides,
+    /// The most that was allowed for the canary, in the metric's unit.
+    pub limit: f64,
+    /// Why that is enough.
+    pub proof: Proof,
+}
+
+/// Why a breach is enough to take calls away.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Proof {
+    /// It was seen so often in a row.
+    InARow(u32),
+    /// A canary within its tolerances would look this bad in fewer than one of so many rollouts.
+    Odds(f64),
+    /// No healthy flow does this.
+    AtOnce,
 }
 
 impl fmt::Display for Breach {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Breach { metric, canary_percent, stable_percent, limit_percent, in_a_row } = self;
-        write!(f, "{} rate of canary {canary_percent:.1} %", metric.name())?;
-        match stable_percent {
-            Some(stable) => write!(f, " against {stable:.1} % of stable")?,
-            None => f.write_str(" (stable had no call)")?,
+        let Breach { sides, limit, proof } = self;
+        let limit = sides.amount(*limit);
+        match proof {
+            Proof::InARow(1) => write!(f, "{sides}, limit {limit}"),
+            Proof::InARow(n) => write!(f, "{sides}, limit {limit}, for the {} in a row", ordinal(*n)),
+            Proof::Odds(odds) => write!(
+                f,
+                "{sides}, tolerated {limit}: a canary within its tolerances would look this bad in fewer than one of {} rollouts",
+                many(*odds)
+            ),
+            Proof::AtOnce => write!(f, "{sides}: no healthy flow does that, and {limit} is the trip-wire"),
         }
-        write!(f, ", limit {limit_percent:.1} %, breached {in_a_row} {} in a row", if *in_a_row == 1 { "time" } else { "times" })
     }
 }
 
-/// Why there is no verdict yet.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+fn ordinal(n: u32) -> String {
+    match n {
+        1 => "first time".into(),
+        2 => "second time".into(),
+        3 => "third time".into(),
+        n => format!("{n}th time"),
+    }
+}
+
+/// Why there is no verdict.
+#[derive(Debug, Clone, PartialEq)]
 pub enum Doubt {
     /// Too few canary calls.
     TooFewCalls {
@@ -63,6 +92,16 @@ pub enum Doubt {
         /// The policy's limit.
         limit: u32,
     },
+    /// A breach that stable shares.
+    Shared {
+        /// What was found.
+        breach: Breach,
+    },
+    /// The canary is not better than stable, and the rule waits until it is.
+    Worse {
+        /// Both figures.
+        sides: Sides,
+    },
     /// The first look of this step has not come.
     NoLookYet {
         /// When it comes.
@@ -70,15 +109,29 @@ pub enum Doubt {
     },
     /// No stable call to compare with.
     NoBaseline,
+    /// What the sequential judge says.
+    Judge(Reason),
+}
+
+impl Doubt {
+    /// The step's time is up, and the policy leaves it to a person.
+    pub fn wants_a_person(&self) -> bool {
+        matches!(self, Doubt::Judge(Reason::TimeUp { then: sequential::OnCap::Hold, .. }))
+    }
 }
 
 impl fmt::Display for Doubt {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Doubt::TooFewCalls { seen, needed } => write!(f, "{seen} canary calls seen, {needed} needed"),
-            Doubt::Breaching { breach, limit } => write!(f, "{breach}; rolls back at {limit}"),
+            Doubt::Breaching { breach, limit } => write!(f, "{breach}; {limit} in a row roll back"),
+            Doubt::Shared { breach } => {
+                write!(f, "{breach}; but stable fails at least half as often in the same minutes, so this is not the change alone")
+            }
+            Doubt::Worse { sides } => write!(f, "{sides}: worse than stable, and the rule goes on only when it is not"),
             Doubt::NoLookYet { at } => write!(f, "first look at this weight at {at:.0}"),
             Doubt::NoBaseline => f.write_str("no stable call in the same minutes to compare with"),
+            Doubt::Judge(reason) => reason.fmt(f),
         }
     }
 }
@@ -92,194 +145,130 @@ pub struct Analysis {
     pub counts: Comparison,
     /// Minutes with data at this weight.
     pub data_minutes: u32,
+    /// Start of the latest minute with data at this weight.
+    pub last_data: Option<Timestamp>,
+    /// Stable before and stable lately, where it got strikingly worse.
+    pub common_cause: Option<Sides>,
+    /// Where the sequential judge's evidence stands, and what it says; `None` under other rules and at 100 %.
+    pub evidence: Option<Evidence>,
+    /// What the sequential judge said.
+    pub said: Option<Judgement>,
 }
 
-/// Judges the windows of the weight in force, as of `now`.
-pub fn analyze(policy: &Policy, windows: &[Window], in_force: InForce, now: Timestamp) -> Analysis {
-    let since = in_force.since;
-    let usable_now = usable(windows, since, now, policy.long_call.duration(), policy.settle.duration());
-    // At 100 % nobody is left on stable: only the absolute limit can speak.
-    let compared = in_force.weight < crate::weight::Weight::FULL;
-    let verdict = match error_breach(policy.errors, &usable_now) {
-        Some(breach) => Verdict::Fail(breach),
-        None if compared => look(policy, windows, since, now),
-        None => enough_calls(policy, &usable_now),
+/// What is judged.
+#[derive(Debug, Clone, Copy)]
+pub struct Measured<'a> {
+    /// How it is judged.
+    pub policy: &'a Policy,
+    /// Every weight that was in force, oldest first; the last is in force now.
+    pub weights: &'a [InForce],
+    /// The windows that were recorded since the summary, or since the weight took effect, whichever is earlier.
+    pub windows: &'a [Window],
+    /// What the hours before told.
+    pub summary: Option<&'a Summary>,
+    /// Stable's calls at the last step before 100 %.
+    pub baseline: Option<Counts>,
+}
+
+/// Judges what was measured, as of `now`.
+pub fn analyze(measured: &Measured<'_>, now: Timestamp) -> Analysis {
+    let Measured { policy, windows, .. } = *measured;
+    let in_force = measured.weights.last().copied().unwrap_or(InForce { weight: Weight::ZERO, since: now });
+    let usable_now = usable(windows, in_force.since, now, policy.long_call.duration(), policy.settle.duration());
+    let last_data = windows.iter().rev().find(|w| w.start >= in_force.since && w.has_data()).map(|w| w.start);
+    let mut analysis = Analysis {
+        verdict: Verdict::Pass,
+        counts: total(&usable_now),
+        data_minutes: usable_now.len() as u32,
+        last_data,
+        common_cause: guards::common_cause(&usable_now, now),
+        evidence: None,
+        said: None,
     };
-    Analysis { verdict, counts: total(&usable_now), data_minutes: usable_now.len() as u32 }
+    let fresh = usable(windows, in_force.since, now, SignedDuration::ZERO, SignedDuration::ZERO);
+    if in_force.weight == Weight::FULL
+        && let Some(stable) = measured.baseline
+    {
+        analysis.counts.stable = stable;
+    }
+    analysis.verdict = match guards::catastrophe(policy.catastrophe, &fresh, &usable_now, now) {
+        Some(breach) => Verdict::Fail(breach),
+        None => by_rule(measured, in_force, &usable_now, now, &mut analysis),
+    };
+    analysis
 }
 
-/// The latest look of the rule. Looks stand on a grid from the start of the step, so a tick that comes twice or late sees the
-/// same ones, and how many breached in a row is counted from the windows, not remembered.
-fn look(policy: &Policy, windows: &[Window], since: Timestamp, now: Timestamp) -> Verdict {
-    let every = policy.evaluate_every.duration();
-    let looks = now.duration_since(since).as_secs().max(0) / every.as_secs();
-    if looks == 0 {
-        return Verdict::Inconclusive(Doubt::NoLookYet { at: since + every });
-    }
-    let mut latest = None;
-    for back in 0..i64::from(policy.breach_limit).min(looks) {
-        let at = since + SignedDuration::from_secs(every.as_secs() * (looks - back));
-        let seen = look_at(policy, windows, since, at);
-        match (seen, latest.take()) {
-            (Look::Breach(mut breach), None) => {
-                breach.in_a_row = 1;
-                latest = Some(breach);
-            }
-            (Look::Breach(_), Some(breach)) => latest = Some(Breach { in_a_row: breach.in_a_row + 1, ..breach }),
-            (Look::Healthy, None) => return Verdict::Pass,
-            (Look::Doubt(doubt), None) => return Verdict::Inconclusive(doubt),
-            (_, Some(breach)) => {
-                latest = Some(breach);
-                break;
-            }
-        }
-    }
-    match latest {
-        Some(breach) if breach.in_a_row >= policy.breach_limit => Verdict::Fail(breach),
-        Some(breach) => Verdict::Inconclusive(Doubt::Breaching { breach, limit: policy.breach_limit }),
-        None => Verdict::Inconclusive(Doubt::NoBaseline),
-    }
-}
-
-enum Look {
-    Healthy,
-    Breach(Breach),
-    Doubt(Doubt),
-}
-
-fn look_at(policy: &Policy, windows: &[Window], since: Timestamp, at: Timestamp) -> Look {
-    let from = since.max(at - policy.lookback.duration());
-    let seen = usable(windows, since, at, policy.long_call.duration(), policy.settle.duration());
-    let counts = total(seen.iter().filter(|w| w.start >= from));
-    if counts.canary.calls < policy.min_canary_calls {
-        return Look::Doubt(Doubt::TooFewCalls { seen: counts.canary.calls, needed: policy.min_canary_calls });
-    }
-    let Rule::Threshold { abandon_points, transfer_points } = policy.rule;
-    for (metric, points) in [(Metric::Abandon, abandon_points), (Metric::Transfer, transfer_points)] {
-        let (Some(canary), Some(stable)) = (counts.canary.percent(metric), counts.stable.percent(metric)) else {
-            return Look::Doubt(Doubt::NoBaseline);
+fn by_rule(measured: &Measured<'_>, in_force: InForce, usable: &[Window], now: Timestamp, analysis: &mut Analysis) -> Verdict {
+    let Measured { policy, windows, .. } = *measured;
+    let full = in_force.weight == Weight::FULL;
+    let rule = policy.rule_at(in_force.weight);
+    if let Rule::Sequential(_) = rule {
+        return match (full, measured.baseline) {
+            (false, _) => sequentially(measured, now, analysis),
+            (true, Some(stable)) => alone(policy, stable, usable),
+            (true, None) => rules::error_limit(policy.errors, usable, false).unwrap_or_else(|| rules::enough(policy, usable)),
         };
-        if canary - stable > points {
-            let breach =
-                Breach { metric, canary_percent: canary, stable_percent: Some(stable), limit_percent: stable + points, in_a_row: 1 };
-            return Look::Breach(breach);
-        }
     }
-    Look::Healthy
+    let baseline = if full { measured.baseline } else { None };
+    let step = Step { policy, windows, since: in_force.since, baseline, now };
+    let beside = match rule {
+        Rule::Consecutive(_) => None,
+        _ => rules::error_limit(policy.errors, usable, !full),
+    };
+    if let Some(Verdict::Fail(_)) = beside {
+        return beside.expect("it was just looked at");
+    }
+    let nobody_to_compare_with = full && baseline.is_none();
+    let verdict = match rule {
+        Rule::Threshold(_) | Rule::NotWorse(_) if nobody_to_compare_with => rules::enough(policy, usable),
+        Rule::Threshold(rule) => rules::threshold(rule, &step),
+        Rule::Hysteresis(rule) => shared(rules::hysteresis(rule, &step), full),
+        Rule::Consecutive(rule) => rules::consecutive(rule, &step, !full),
+        Rule::NotWorse(_) => rules::not_worse(&step),
+        Rule::Sequential(_) => unreachable!("answered above"),
+    };
+    match (verdict, beside) {
+        (Verdict::Pass, Some(lasting)) => lasting,
+        (verdict, _) => verdict,
+    }
 }
 
-fn enough_calls(policy: &Policy, usable: &[Window]) -> Verdict {
-    let seen = total(usable).canary.calls;
-    match seen >= policy.min_canary_calls {
-        true => Verdict::Pass,
-        false => Verdict::Inconclusive(Doubt::TooFewCalls { seen, needed: policy.min_canary_calls }),
+/// An absolute limit that stable breaks too says nothing about the change. At 100 % there is no stable to ask.
+fn shared(verdict: Verdict, full: bool) -> Verdict {
+    match verdict {
+        Verdict::Fail(breach) if !full && guards::is_shared(&breach) => Verdict::Inconclusive(Doubt::Shared { breach }),
+        verdict => verdict,
     }
 }
 
-/// The latest windows in a row above the limit. Minutes are pooled until they hold enough canary calls; a gap in the data ends
-/// a run, for minutes we did not see prove nothing.
-fn error_breach(limit: ErrorLimit, usable: &[Window]) -> Option<Breach> {
-    let mut run: Vec<Comparison> = Vec::new();
-    let mut pool = Comparison::default();
-    let mut previous: Option<Timestamp> = None;
-    for window in usable {
-        if previous.is_some_and(|p| window.start.duration_since(p) > WINDOW * 5) {
-            run.clear();
-            pool = Comparison::default();
+fn sequentially(measured: &Measured<'_>, now: Timestamp, analysis: &mut Analysis) -> Verdict {
+    let course = Course { policy: measured.policy, weights: measured.weights };
+    let Some(told) = course.judge(measured.summary, measured.windows, now) else {
+        return Verdict::Inconclusive(Doubt::Judge(Reason::NoData));
+    };
+    let said = told.judge.verdict(Data::Fresh);
+    (analysis.counts, analysis.data_minutes, analysis.last_data) =
+        (told.step, told.judge.minutes(), told.last_data.max(analysis.last_data));
+    analysis.evidence = Some(told.judge.evidence());
+    analysis.said = Some(said.clone());
+    match (said.action, said.reason) {
+        (Action::Advance | Action::Promote, _) => Verdict::Pass,
+        (Action::Rollback, Reason::Harm { sides, limit, evidence, .. }) => {
+            Verdict::Fail(Breach { sides, limit, proof: Proof::Odds(evidence) })
         }
-        previous = Some(window.start);
-        pool += window.counts;
-        if pool.canary.calls < limit.min_calls {
-            continue;
-        }
-        match pool.canary.percent(Metric::Error) {
-            Some(percent) if percent > limit.percent => run.push(pool),
-            _ => run.clear(),
-        }
-        pool = Comparison::default();
-        if run.len() >= limit.windows as usize {
-            let mut sum = Comparison::default();
-            run.iter().for_each(|counts| sum += *counts);
-            return Some(Breach {
-                metric: Metric::Error,
-                canary_percent: sum.canary.percent(Metric::Error)?,
-                stable_percent: sum.stable.percent(Metric::Error),
-                limit_percent: limit.percent,
-                in_a_row: limit.windows,
-            });
-        }
+        (Action::Rollback, reason) => Verdict::Unsafe(Doubt::Judge(reason)),
+        (Action::Hold, reason) => Verdict::Inconclusive(Doubt::Judge(reason)),
     }
-    None
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::measurement::Counts;
-    use crate::weight::Weight;
-
-    fn start() -> Timestamp {
-        "2026-11-20T09:00:00Z".parse().unwrap()
-    }
-
-    fn minute(n: i64) -> Timestamp {
-        start() + SignedDuration::from_mins(n)
-    }
-
-    fn counts(calls: u32, errors: u32, abandons: u32) -> Counts {
-        Counts { calls, errors, abandons, transfers: 0, contained: calls - errors - abandons }
-    }
-
-    fn windows(minutes: std::ops::Range<i64>, stable: Counts, canary: Counts) -> Vec<Window> {
-        minutes.map(|n| Window { start: minute(n), counts: Comparison { stable, canary } }).collect()
-    }
-
-    fn judge(windows: &[Window], now: i64) -> Analysis {
-        let in_force = InForce { weight: Weight::from_basis_points(500).unwrap(), since: start() };
-        analyze(&Policy::default(), windows, in_force, minute(now))
-    }
-
-    #[test]
-    fn equal_cohorts_pass_once_there_is_a_look_with_enough_calls() {
-        let seen = windows(0..60, counts(50, 0, 3), counts(5, 0, 0));
-        assert_eq!(judge(&seen, 10).verdict, Verdict::Inconclusive(Doubt::NoLookYet { at: minute(15) }));
-        assert_eq!(judge(&seen, 35).verdict, Verdict::Pass);
-        assert_eq!(judge(&seen, 35).data_minutes, 28, "5 minutes of long calls and 2 of settling are left out");
-    }
-
-    #[test]
-    fn one_breach_is_a_doubt_and_the_limit_in_a_row_fails() {
-        let seen = windows(0..60, counts(50, 0, 3), counts(5, 0, 1));
-        assert!(matches!(judge(&seen, 20).verdict, Verdict::Inconclusive(Doubt::Breaching { .. })));
-        assert!(matches!(judge(&seen, 31).verdict, Verdict::Fail(Breach { metric: Metric::Abandon, in_a_row: 2, .. })));
-        assert_eq!(judge(&seen, 31).verdict, judge(&seen, 44).verdict, "the same look, whenever it is asked for");
-    }
-
-    #[test]
-    fn too_few_canary_calls_are_no_verdict_however_bad_they_are() {
-        let seen = windows(5..9, counts(50, 0, 3), counts(4, 0, 4));
-        assert_eq!(judge(&seen, 31).verdict, Verdict::Inconclusive(Doubt::TooFewCalls { seen: 16, needed: 20 }));
-    }
-
-    #[test]
-    fn errors_above_the_limit_in_three_windows_fail_at_once_and_one_failed_call_does_not() {
-        let bad = windows(5..14, counts(50, 0, 3), counts(4, 1, 0));
-        assert!(matches!(judge(&bad, 16).verdict, Verdict::Fail(Breach { metric: Metric::Error, in_a_row: 3, .. })));
-        let night = windows(5..6, counts(0, 0, 0), counts(1, 1, 0));
-        assert!(matches!(judge(&night, 16).verdict, Verdict::Inconclusive(_)));
-    }
-
-    #[test]
-    fn calls_that_ended_right_after_a_step_prove_nothing() {
-        let young = windows(0..5, counts(50, 0, 3), counts(20, 20, 0));
-        assert!(!matches!(judge(&young, 60).verdict, Verdict::Fail(_)));
-    }
-
-    #[test]
-    fn minutes_without_a_call_are_not_data() {
-        let silent = windows(0..60, Counts::default(), Counts::default());
-        let analysis = judge(&silent, 60);
-        assert_eq!(analysis.data_minutes, 0);
-        assert!(matches!(analysis.verdict, Verdict::Inconclusive(_)));
+fn alone(policy: &Policy, stable: Counts, usable: &[Window]) -> Verdict {
+    let settings = policy.settings_of(policy.rule_at(Weight::FULL)).expect("a policy is checked when it is read");
+    let windows: Vec<sequential::Window> = usable.iter().map(|w| as_told(w, Weight::FULL)).collect();
+    let watched = sequential::alone::watch(&settings, &tally(&stable), &windows);
+    match watched.worst {
+        Some((sides, limit)) if watched.harm >= 1.0 / settings.alpha => {
+            Verdict::Fail(Breach { sides, limit, proof: Proof::Odds(watched.harm) })
+        }
+        _ => rules::enough(policy, usable),
     }
 }

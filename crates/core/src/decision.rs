@@ -1,11 +1,14 @@
 //! Verdict, guards and time → what to do now. The core is told everything and answers with a value; a `Hold` says why.
 
 use crate::analysis::{Analysis, Doubt, Verdict};
-use crate::phase::{Event, Phase};
+use crate::measurement::{Sides, label};
+use crate::phase::{Advice, Event, Phase};
+use crate::policy::{Mode, Rule};
 use crate::projection::{Seen, Standing, standing};
 use crate::rollout::{Actor, Cause, Rollout};
+use crate::sequential::spell;
 use crate::weight::Weight;
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use std::fmt;
 
 /// What to do with a rollout now.
@@ -25,6 +28,27 @@ pub enum Decision {
     },
     /// On to 100 %, where it bakes.
     Promote,
+    /// A person must approve the rise.
+    AskApproval {
+        /// Percent that would follow.
+        to: Weight,
+    },
+    /// Only to be observed: it begins, at the percentage that a person sets.
+    Observe {
+        /// Version of the parameter, which holds 0.
+        version: i64,
+    },
+    /// A person moved the percentage of a rollout that is only observed.
+    Follow {
+        /// To here.
+        weight: Weight,
+        /// Version of the parameter.
+        version: i64,
+    },
+    /// What would be done, were it allowed.
+    Advise(Advice, String),
+    /// Nobody moved the percentage for long: the observation ends, and nothing is written.
+    EndObservation(String),
     /// It looked healthy at 100 % for long enough.
     FinishBake,
     /// Calls are taken away, the flow is put back.
@@ -75,6 +99,21 @@ pub enum HoldReason {
     Paused,
     /// Healthy; a person must approve.
     AwaitingApproval,
+    /// Only observed, and what would be done was said.
+    Advised(Advice),
+    /// Only to be observed, and the percentage is not at 0 to begin with.
+    NotZero,
+    /// Only observed, and nobody has sent calls to the canary.
+    NotObservable,
+    /// Only observed, and healthy with all calls on the canary.
+    ObservedAtFull,
+    /// Stable itself got worse: before, and lately.
+    CommonCause(Sides),
+    /// The evidence is old.
+    NoRecentData {
+        /// Start of the latest minute with data.
+        last: Option<Timestamp>,
+    },
     /// The executor publishes the promoted version into the stable flow.
     Finalizing,
     /// The executor puts the canary flow back.
@@ -94,8 +133,32 @@ impl fmt::Display for HoldReason {
             HoldReason::Inconclusive(doubt) => doubt.fmt(f),
             HoldReason::MetricsUnavailable(reason) => write!(f, "metrics unavailable: {reason}"),
             HoldReason::Baking { seen, needed } => write!(f, "healthy for {seen} of {needed} minutes"),
-            HoldReason::Paused => f.write_str("healthy, and paused: `serin resume` lets it go on"),
-            HoldReason::AwaitingApproval => f.write_str("healthy, and waiting for a person's approval"),
+            HoldReason::Paused => f.write_str("paused: `serin resume` lets it go on"),
+            HoldReason::AwaitingApproval => f.write_str("healthy, and waiting for a person: `serin approve` lets it rise"),
+            HoldReason::Advised(Advice::TakeBack) => {
+                f.write_str("observed only: Serin would take the calls away, and has said so; set the percentage to 0")
+            }
+            HoldReason::Advised(Advice::Rise { to }) => {
+                write!(f, "observed only: Serin would go on to {to} %, and has said so; set the percentage, or leave it")
+            }
+            HoldReason::NotZero => {
+                f.write_str("to be observed only, and Serin writes no percentage: it must be there and 0 before the observation begins")
+            }
+            HoldReason::NotObservable => f.write_str("observed only: no call goes to the canary until somebody sets the percentage"),
+            HoldReason::ObservedAtFull => {
+                f.write_str("observed only: healthy with all calls on the canary, so there is nothing left to advise")
+            }
+            HoldReason::CommonCause(sides) => write!(
+                f,
+                "stable itself got worse: {} {} in the last minutes, {} before; the cause lies outside of the change, and nothing rises meanwhile",
+                label(&sides.metric),
+                sides.amount(sides.stable.figure()),
+                sides.amount(sides.canary.figure())
+            ),
+            HoldReason::NoRecentData { last: Some(last) } => {
+                write!(f, "no call has ended since {last:.0}: nothing rises on evidence older than {} minutes", FRESH.as_mins())
+            }
+            HoldReason::NoRecentData { last: None } => f.write_str("no call has ended at this weight yet"),
             HoldReason::Finalizing => f.write_str("the stable flow gets the promoted version"),
             HoldReason::Restoring => f.write_str("calls are on stable; the canary flow is being put back"),
             HoldReason::Contaminated => {
@@ -114,6 +177,11 @@ impl Decision {
             Decision::Begin { .. } => "Begin",
             Decision::Advance { .. } => "Advance",
             Decision::Promote => "Promote",
+            Decision::AskApproval { .. } => "AskApproval",
+            Decision::Observe { .. } => "Observe",
+            Decision::Follow { .. } => "Follow",
+            Decision::Advise(..) => "Advise",
+            Decision::EndObservation(_) => "EndObservation",
             Decision::FinishBake => "FinishBake",
             Decision::Rollback(_) => "Rollback",
             Decision::Pause { .. } => "Pause",
@@ -124,12 +192,22 @@ impl Decision {
         }
     }
 
+    /// Whether more rests on the canary afterwards: a higher weight, or the stable flow.
+    pub fn rises(&self) -> bool {
+        matches!(self, Decision::Begin { .. } | Decision::Advance { .. } | Decision::Promote | Decision::FinishBake)
+    }
+
     /// The event that records the decision, `None` for a hold. `base_version` is the version of the parameter that was seen.
     pub fn event(&self, base_version: i64) -> Option<Event> {
         Some(match self.clone() {
             Decision::Hold(_) => return None,
             Decision::Begin { to } | Decision::Advance { to } => Event::StepStarted { weight: to, base_version },
             Decision::Promote => Event::PromotionStarted { base_version },
+            Decision::AskApproval { .. } => Event::ApprovalRequested,
+            Decision::Observe { version } => Event::ObservationStarted { version },
+            Decision::Follow { weight, version } => Event::WeightSet { weight, version },
+            Decision::Advise(advice, _) => Event::Advised { advice },
+            Decision::EndObservation(reason) => Event::ObservationEnded { reason },
             Decision::FinishBake => Event::BakeFinished,
             Decision::Rollback(cause) => Event::RollbackStarted { cause },
             Decision::Pause { weight, version, reason } => Event::Paused { weight, version, reason },
@@ -149,6 +227,16 @@ impl fmt::Display for Decision {
             Decision::Begin { to } => write!(f, "prepared: {to} % of new calls go to the canary"),
             Decision::Advance { to } => write!(f, "healthy long enough: on to {to} %"),
             Decision::Promote => f.write_str("healthy long enough: on to 100 %"),
+            Decision::AskApproval { to } => write!(f, "healthy long enough: {to} % follows once a person says `serin approve`"),
+            Decision::Observe { .. } => {
+                f.write_str("prepared, and only observed: set the percentage by hand, and Serin judges what it sees")
+            }
+            Decision::Follow { weight, version } => {
+                write!(f, "the percentage was set to {weight} by hand (version {version}); it is judged as it is")
+            }
+            Decision::Advise(Advice::Rise { to }, why) => write!(f, "Serin would go on to {to} %: {why}"),
+            Decision::Advise(Advice::TakeBack, why) => write!(f, "Serin would take the calls away: {why}"),
+            Decision::EndObservation(reason) => f.write_str(reason),
             Decision::FinishBake => f.write_str("healthy at 100 % long enough: the stable flow gets this version"),
             Decision::Rollback(cause) => cause.fmt(f),
             Decision::Pause { reason, .. } => f.write_str(reason),
@@ -174,9 +262,15 @@ pub struct Facts<'a> {
     pub now: Timestamp,
 }
 
+/// Evidence must be at least this young for anything to rise.
+pub const FRESH: SignedDuration = SignedDuration::from_mins(15);
+
 /// Decides. Containment first, then a person's hand, then the verdict, then deadlines; only then may anything rise.
 pub fn decide(facts: &Facts<'_>) -> Decision {
     let Facts { rollout, seen, analysis, .. } = facts;
+    if rollout.is_observed() && matches!(rollout.phase, Phase::Preparing | Phase::Stepping { .. }) {
+        return observe(facts);
+    }
     let verdict = analysis.map(|a| &a.verdict);
     if let (true, Some(Verdict::Fail(breach))) = (rollout.phase.is_watched(), verdict) {
         return Decision::Rollback(Cause::Breach(breach.clone()));
@@ -187,6 +281,10 @@ pub fn decide(facts: &Facts<'_>) -> Decision {
             Some(abort @ Decision::Abort(_)) => abort,
             _ => Decision::Rollback(Cause::FoundContained),
         };
+    }
+    if let (true, Some(Verdict::Unsafe(doubt))) = (rollout.phase.is_watched(), verdict) {
+        let said = doubt.to_string();
+        return Decision::Abort(format!("{}; the canary is not blamed", said.trim_start_matches("INCONCLUSIVE ")));
     }
     // Until the stable flow has the version, a person's hand on the percentage stops the promotion too.
     let stoppable = rollout.phase.is_watched() || (rollout.phase == Phase::Finalizing && rollout.finalized_version.is_none());
@@ -203,36 +301,131 @@ pub fn decide(facts: &Facts<'_>) -> Decision {
         return Decision::Hold(reason);
     }
     match (&rollout.phase, analysis) {
-        (Phase::Preparing, _) if rollout.canary_version.is_some() => Decision::Begin { to: rollout.plan.policy.first_step() },
+        (Phase::Preparing, _) if rollout.canary_version.is_some() => match rollout.plan.policy.step_after(Weight::ZERO) {
+            Some(to) => Decision::Begin { to },
+            None => Decision::Promote,
+        },
         (Phase::Preparing, _) => Decision::Hold(HoldReason::Preparing),
         (Phase::Finalizing, _) => Decision::Hold(HoldReason::Finalizing),
         (Phase::RollingBack, _) => Decision::Hold(HoldReason::Restoring),
         (Phase::Contaminated, _) => Decision::Hold(HoldReason::Contaminated),
         (phase, _) if phase.is_terminal() => Decision::Hold(HoldReason::Ended),
-        (_, Some(analysis)) => judged(rollout, analysis),
+        (_, Some(analysis)) => judged(facts, analysis),
         (_, None) => Decision::Hold(HoldReason::MetricsUnavailable("nothing was measured".into())),
     }
 }
 
-/// The verdict on a watched rollout, once nothing else had precedence.
-fn judged(rollout: &Rollout, analysis: &Analysis) -> Decision {
+/// Serin's part in a rollout that it only observes: it follows a person's percentage, and says what it would do.
+fn observe(facts: &Facts<'_>) -> Decision {
+    let Facts { rollout, seen, analysis, .. } = facts;
+    if rollout.phase == Phase::Preparing {
+        return match overdue(facts) {
+            Some(overdue) => overdue,
+            None if rollout.canary_version.is_some() && seen.is_zero() => Decision::Observe { version: seen.version() },
+            None if rollout.canary_version.is_some() => Decision::Hold(HoldReason::NotZero),
+            None => Decision::Hold(HoldReason::Preparing),
+        };
+    }
+    match standing(rollout, seen) {
+        Standing::AsRecorded => {}
+        Standing::Foreign { version, .. } => return Decision::Follow { weight: seen.weight(), version },
+        Standing::Stale | Standing::RaisePending | Standing::RaiseDone { .. } => return Decision::Hold(HoldReason::StaleRead),
+    }
     let policy = &rollout.plan.policy;
-    let needed = minutes_needed(rollout);
-    match &analysis.verdict {
-        Verdict::Fail(breach) => Decision::Rollback(Cause::Breach(breach.clone())),
-        Verdict::Error(reason) => Decision::Hold(HoldReason::MetricsUnavailable(reason.clone())),
-        Verdict::Inconclusive(doubt) => Decision::Hold(HoldReason::Inconclusive(doubt.clone())),
-        Verdict::Pass => match rollout.phase {
-            Phase::Paused { .. } => Decision::Hold(HoldReason::Paused),
-            Phase::AwaitingApproval { .. } => Decision::Hold(HoldReason::AwaitingApproval),
-            _ if analysis.data_minutes < needed => Decision::Hold(HoldReason::Baking { seen: analysis.data_minutes, needed }),
-            Phase::Baking => Decision::FinishBake,
-            _ => match policy.step_after(rollout.phase.weight()) {
-                Some(to) => Decision::Advance { to },
-                None => Decision::Promote,
-            },
+    if facts.now.duration_since(rollout.phase_since) > policy.step_cap.duration() {
+        return Decision::EndObservation(format!(
+            "nobody moved the percentage for {}, the policy's step_cap: the observation ends, and the percentage stays as it is",
+            spell(f64::from(policy.step_cap.0))
+        ));
+    }
+    let Some(analysis) = analysis.filter(|_| rollout.in_force.weight > Weight::ZERO) else {
+        return Decision::Hold(HoldReason::NotObservable);
+    };
+    match (&analysis.verdict, rollout.advised) {
+        // Once is enough at a weight: evidence that fades takes nothing back that was said.
+        (_, Some(Advice::TakeBack)) => Decision::Hold(HoldReason::Advised(Advice::TakeBack)),
+        (Verdict::Fail(breach), _) => Decision::Advise(Advice::TakeBack, breach.to_string()),
+        (Verdict::Unsafe(doubt), _) => Decision::Advise(Advice::TakeBack, doubt.to_string()),
+        _ => match rise(facts, analysis) {
+            Ok(_) if rollout.in_force.weight == Weight::FULL => Decision::Hold(HoldReason::ObservedAtFull),
+            Ok(to) if rollout.advised == Some(Advice::Rise { to }) => Decision::Hold(HoldReason::Advised(Advice::Rise { to })),
+            Ok(to) => Decision::Advise(Advice::Rise { to }, why(analysis)),
+            Err(reason) => Decision::Hold(reason),
         },
     }
+}
+
+/// The verdict on a watched rollout, once nothing else had precedence.
+fn judged(facts: &Facts<'_>, analysis: &Analysis) -> Decision {
+    let Facts { rollout, .. } = facts;
+    let policy = &rollout.plan.policy;
+    match (&analysis.verdict, &rollout.phase) {
+        // A person who resumed it has decided; they are asked again when as much time has passed.
+        (Verdict::Inconclusive(doubt), Phase::Stepping { weight }) if doubt.wants_a_person() && waited(facts) => {
+            return Decision::Pause { weight: *weight, version: None, reason: doubt.to_string() };
+        }
+        _ => {}
+    }
+    let to = match rise(facts, analysis) {
+        _ if rollout.in_force.weight == Weight::ZERO && matches!(rollout.phase, Phase::Paused { .. }) => {
+            return Decision::Hold(HoldReason::Paused);
+        }
+        Ok(to) => to,
+        Err(reason) => return Decision::Hold(reason),
+    };
+    // What the start of a rollout allowed reaches to the plan's first step; the rest is a person's to approve.
+    let approved = policy.mode != Mode::Advise || policy.steps[0] >= to || rollout.approved == Some(rollout.phase.weight());
+    match rollout.phase {
+        Phase::Paused { .. } => Decision::Hold(HoldReason::Paused),
+        Phase::AwaitingApproval { .. } => Decision::Hold(HoldReason::AwaitingApproval),
+        Phase::Baking => Decision::FinishBake,
+        _ if !approved => Decision::AskApproval { to },
+        _ if to == Weight::FULL => Decision::Promote,
+        _ => Decision::Advance { to },
+    }
+}
+
+/// The weight that the evidence allows next (100 % again for the end of the bake), or why it allows none.
+fn rise(facts: &Facts<'_>, analysis: &Analysis) -> Result<Weight, HoldReason> {
+    let Facts { rollout, now, .. } = facts;
+    if let Verdict::Error(reason) = &analysis.verdict {
+        return Err(HoldReason::MetricsUnavailable(reason.clone()));
+    }
+    // Said first: whatever else holds the rollout matters less to whoever reads it.
+    if let Some(sides) = &analysis.common_cause {
+        return Err(HoldReason::CommonCause(sides.clone()));
+    }
+    match &analysis.verdict {
+        Verdict::Pass | Verdict::Error(_) => {}
+        Verdict::Inconclusive(doubt) | Verdict::Unsafe(doubt) => return Err(HoldReason::Inconclusive(doubt.clone())),
+        Verdict::Fail(breach) => return Err(HoldReason::Inconclusive(Doubt::Breaching { breach: breach.clone(), limit: 1 })),
+    }
+    if !is_ripe(rollout, analysis) {
+        return Err(HoldReason::Baking { seen: analysis.data_minutes, needed: minutes_needed(rollout) });
+    }
+    if analysis.last_data.is_none_or(|last| now.duration_since(last) > FRESH) {
+        return Err(HoldReason::NoRecentData { last: analysis.last_data });
+    }
+    Ok(rollout.plan.policy.step_after(rollout.in_force.weight).unwrap_or(Weight::FULL))
+}
+
+/// Whether the phase has lasted as long as a step may without a verdict.
+fn waited(facts: &Facts<'_>) -> bool {
+    let most = match &facts.rollout.plan.policy.rule {
+        Rule::Sequential(rule) => rule.max_step.duration(),
+        _ => SignedDuration::ZERO,
+    };
+    facts.now.duration_since(facts.rollout.phase_since) > most
+}
+
+/// Why the evidence allows a rise.
+fn why(analysis: &Analysis) -> String {
+    analysis.said.as_ref().map_or_else(|| "healthy long enough".to_owned(), |said| said.reason.to_string())
+}
+
+/// Whether it looked healthy for long enough. The sequential judge keeps its own time.
+fn is_ripe(rollout: &Rollout, analysis: &Analysis) -> bool {
+    analysis.verdict == Verdict::Pass && (analysis.said.is_some() || analysis.data_minutes >= minutes_needed(rollout))
 }
 
 /// Minutes with data that the phase must look healthy.
@@ -286,21 +479,31 @@ pub fn overdue(facts: &Facts<'_>) -> Option<Decision> {
         Phase::RollingBack if past_fixed => {
             Some(Decision::CallHuman("the canary flow was not put back within 5 minutes; calls are on stable. Publish the rollback target by hand, then `serin clear`".into()))
         }
-        Phase::Contaminated if past_fixed => Some(Decision::Abort("nobody came back to this contaminated rollout within 24 hours".into())),
+        Phase::Contaminated if past_fixed => Some(Decision::Abort("nobody came back to this contaminated rollout within 24 hours; calls have been on stable since".into())),
         Phase::Paused { .. } | Phase::AwaitingApproval { .. } if in_phase > policy.pause_expiry.duration() => {
-            Some(Decision::Abort(format!("it waited for a person for {} minutes, the policy's pause_expiry", policy.pause_expiry.0)))
+            Some(Decision::Abort(format!(
+                "nobody resumed or approved it for {} (pause_expiry): calls were put back on stable",
+                spell(f64::from(policy.pause_expiry.0))
+            )))
         }
         Phase::Stepping { .. } | Phase::Baking | Phase::Paused { .. } | Phase::AwaitingApproval { .. } => {
             let seen_until = last_data.unwrap_or(rollout.in_force.since).max(rollout.in_force.since);
             if rollout.in_force.weight > Weight::ZERO && now.duration_since(seen_until) > policy.max_blind.duration() {
-                return Some(Decision::Abort(format!("no data for more than {} minutes, the policy's max_blind: calls were put back on stable, without blame on the canary", policy.max_blind.0)));
+                return Some(Decision::Abort(format!(
+                    "no data for more than {}, the policy's max_blind: calls were put back on stable, without blame on the canary",
+                    spell(f64::from(policy.max_blind.0))
+                )));
             }
-            let decided = analysis.is_some_and(|a| a.verdict == Verdict::Pass && a.data_minutes >= minutes_needed(rollout));
+            let decided = analysis.is_some_and(|a| is_ripe(rollout, a));
             let capped = matches!(rollout.phase, Phase::Stepping { .. } | Phase::Baking) && in_phase > policy.step_cap.duration();
             (capped && !decided).then(|| Decision::Pause {
                 weight: rollout.in_force.weight,
                 version: None,
-                reason: format!("undecided at {} % for {} minutes, the policy's step_cap: look at both cohorts, then `serin resume` or `serin abort`", rollout.in_force.weight, policy.step_cap.0),
+                reason: format!(
+                    "undecided at {} % for {}, the policy's step_cap: look at both cohorts, then `serin resume` or `serin abort`",
+                    rollout.in_force.weight,
+                    spell(f64::from(policy.step_cap.0))
+                ),
             })
         }
         _ => None,

@@ -1,17 +1,21 @@
 //! The shared core: decides. Pure: no clock, no I/O, no environment, no randomness of its own.
 //!
-//! In reading order: [`weight`], [`cohort`], [`policy`], [`measurement`], [`analysis`], [`rollout`], [`projection`], [`decision`],
-//! [`phase`], [`ledger`], [`alert`]; and, by itself, the anytime-valid judge: [`sequential`].
+//! In reading order: [`weight`], [`cohort`], [`policy`], [`measurement`], [`analysis`] (with [`rules`], the anytime-valid
+//! judge [`sequential`] and its [`summary`], [`guards`]), [`rollout`], [`projection`], [`decision`], [`explain`], [`phase`], [`ledger`], [`alert`].
 
 pub mod alert;
 pub mod analysis;
 pub mod cohort;
 pub mod decision;
+pub mod explain;
+pub mod guards;
 pub mod ledger;
 pub mod measurement;
 pub mod phase;
 pub mod policy;
 pub mod projection;
 pub mod rollout;
+pub mod rules;
 pub mod sequential;
+pub mod summary;
 pub mod weight;

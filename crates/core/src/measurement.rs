@@ -4,6 +4,7 @@ use crate::cohort::Cohort;
 use crate::weight::Weight;
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
+use std::fmt;
 use std::ops::AddAssign;
 
 /// Calls of one cohort that ended in a window, by how they ended. The last four add up to the first.
@@ -45,14 +46,18 @@ impl Metric {
 }
 
 impl Counts {
-    /// Percentage of calls that ended so, `None` without calls: no calls say nothing.
-    pub fn percent(&self, metric: Metric) -> Option<f64> {
-        let bad = match metric {
+    /// Calls that ended so.
+    pub fn bad(&self, metric: Metric) -> u32 {
+        match metric {
             Metric::Error => self.errors,
             Metric::Abandon => self.abandons,
             Metric::Transfer => self.transfers,
-        };
-        (self.calls > 0).then(|| f64::from(bad) * 100.0 / f64::from(self.calls))
+        }
+    }
+
+    /// Percentage of calls that ended so, `None` without calls: no calls say nothing.
+    pub fn percent(&self, metric: Metric) -> Option<f64> {
+        (self.calls > 0).then(|| f64::from(self.bad(metric)) * 100.0 / f64::from(self.calls))
     }
 }
 
@@ -79,6 +84,12 @@ impl Comparison {
     /// Canary minus stable, percentage points; `None` while either side has no call.
     pub fn excess_points(&self, metric: Metric) -> Option<f64> {
         Some(self.canary.percent(metric)? - self.stable.percent(metric)?)
+    }
+
+    /// Both figures of a metric.
+    pub fn sides(&self, metric: Metric) -> Sides {
+        let of = |counts: &Counts| Side { sum: f64::from(counts.bad(metric)), calls: f64::from(counts.calls) };
+        Sides { metric: metric.name().to_owned(), mean: false, canary: of(&self.canary), stable: of(&self.stable) }
     }
 
     /// The counts of one side.
@@ -155,4 +166,73 @@ pub struct InForce {
     pub weight: Weight,
     /// When the parameter took that value.
     pub since: Timestamp,
+}
+
+/// One cohort's figure.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+pub struct Side {
+    /// Bad calls, or the sum of a time in seconds.
+    pub sum: f64,
+    /// Calls.
+    pub calls: f64,
+}
+
+impl Side {
+    /// The share of bad calls, or the mean time in seconds; 0 without calls.
+    pub fn figure(self) -> f64 {
+        self.sum / self.calls.max(1.0)
+    }
+}
+
+/// A metric in both cohorts.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Sides {
+    /// Name of the metric.
+    pub metric: String,
+    /// It is a mean time, not a rate.
+    pub mean: bool,
+    /// Calls with the change.
+    pub canary: Side,
+    /// Calls without it, in the same minutes.
+    pub stable: Side,
+}
+
+impl Sides {
+    /// Canary's figure minus stable's; for a mean relative to stable's.
+    pub fn excess(&self) -> f64 {
+        let (c, s) = (self.canary.figure(), self.stable.figure());
+        if self.mean { if s > 0.0 { c / s - 1.0 } else { 0.0 } } else { c - s }
+    }
+
+    /// A figure of this metric as people read it.
+    pub fn amount(&self, figure: f64) -> String {
+        if self.mean { format!("{figure:.0} s") } else { format!("{:.1} %", 100.0 * figure) }
+    }
+}
+
+impl fmt::Display for Sides {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let side = |side: Side, cohort: &str| {
+            if side.calls < 1.0 {
+                format!("no {cohort} call")
+            } else {
+                let over = if self.mean { "over" } else { "of" };
+                let calls = if side.calls == 1.0 { "call" } else { "calls" };
+                format!("{} {over} {:.0} {cohort} {calls}", self.amount(side.figure()), side.calls)
+            }
+        };
+        write!(f, "{} {} against {}", label(&self.metric), side(self.canary, "canary"), side(self.stable, "stable"))
+    }
+}
+
+/// A metric as a person says it.
+pub fn label(name: &str) -> &str {
+    match name {
+        "error" => "errors",
+        "abandon" => "abandoned calls",
+        "transfer" => "transfers",
+        "handle" => "handle time",
+        "containment" => "calls not served by the flow",
+        own => own,
+    }
 }

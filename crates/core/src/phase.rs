@@ -96,6 +96,33 @@ pub enum Event {
     },
     /// A step wants a person's approval.
     ApprovalRequested,
+    /// A person lets it rise from its weight, once the evidence still says so.
+    Approved {
+        /// What they say.
+        reason: String,
+    },
+    /// Observing began: a person moves the percentage, Serin only judges.
+    ObservationStarted {
+        /// Version of the parameter seen, which holds 0.
+        version: i64,
+    },
+    /// A person set the percentage of a rollout that is only observed.
+    WeightSet {
+        /// The weight.
+        weight: Weight,
+        /// Version of the parameter that holds it.
+        version: i64,
+    },
+    /// What Serin would have done, had it been allowed to.
+    Advised {
+        /// To do what.
+        advice: Advice,
+    },
+    /// Nobody moved the percentage any more; nothing was written.
+    ObservationEnded {
+        /// Why.
+        reason: String,
+    },
     /// It was held.
     Paused {
         /// Weight meanwhile.
@@ -168,6 +195,19 @@ pub enum Event {
     },
 }
 
+/// What Serin would do with a rollout that it only observes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Advice {
+    /// Raise the weight.
+    Rise {
+        /// To here.
+        to: Weight,
+    },
+    /// Take the calls away.
+    TakeBack,
+}
+
 impl Event {
     /// The event's name.
     pub fn name(&self) -> &'static str {
@@ -180,6 +220,11 @@ impl Event {
             Event::PromotionStarted { .. } => "PromotionStarted",
             Event::WeightApplied { .. } => "WeightApplied",
             Event::ApprovalRequested => "ApprovalRequested",
+            Event::Approved { .. } => "Approved",
+            Event::ObservationStarted { .. } => "ObservationStarted",
+            Event::WeightSet { .. } => "WeightSet",
+            Event::Advised { .. } => "Advised",
+            Event::ObservationEnded { .. } => "ObservationEnded",
             Event::Paused { .. } => "Paused",
             Event::Resumed { .. } => "Resumed",
             Event::BakeFinished => "BakeFinished",
@@ -231,6 +276,13 @@ impl Phase {
             (Preparing, Event::Aborted { .. }) => Ok(Aborted),
             (Preparing, Event::StepStarted { weight, .. }) if *weight < Weight::FULL => Ok(Stepping { weight: *weight }),
 
+            // Hours with hardly a call: all of them at once, watched.
+            (Preparing, Event::PromotionStarted { .. }) => Ok(Baking),
+            (Preparing, Event::ObservationStarted { .. }) => Ok(Stepping { weight: Weight::ZERO }),
+            (Stepping { .. }, Event::WeightSet { weight, .. }) => Ok(Stepping { weight: *weight }),
+            (Stepping { .. }, Event::Advised { .. }) => Ok(self),
+            (Stepping { .. }, Event::ObservationEnded { .. }) => Ok(Aborted),
+
             (Stepping { weight: from }, Event::StepStarted { weight, .. }) if from < weight && *weight < Weight::FULL => {
                 Ok(Stepping { weight: *weight })
             }
@@ -241,10 +293,7 @@ impl Phase {
                 Ok(Paused { weight: *weight, step: *step })
             }
             (Baking, Event::Paused { weight, .. }) => Ok(Paused { weight: *weight, step: Weight::FULL }),
-            (AwaitingApproval { weight: from }, Event::StepStarted { weight, .. }) if from < weight && *weight < Weight::FULL => {
-                Ok(Stepping { weight: *weight })
-            }
-            (AwaitingApproval { .. }, Event::PromotionStarted { .. }) => Ok(Baking),
+            (AwaitingApproval { weight }, Event::Approved { .. }) => Ok(Stepping { weight: *weight }),
             // The same weight again, as another version: somebody wrote it once more, or we replaced what was no percentage by 0.
             (Paused { weight: from, step }, Event::Paused { weight, version, .. })
                 if weight < from || (weight == from && version.is_some()) =>

@@ -1,5 +1,6 @@
-//! How careful a rollout is: its steps, its times, and the rules that judge it.
+//! How careful a rollout is: its steps, its times, the rule that judges it, and what Serin may do about the verdict.
 
+use crate::sequential::{self, Exposure, OnCap, Settings};
 use crate::weight::Weight;
 use jiff::SignedDuration;
 use serde::{Deserialize, Serialize};
@@ -20,24 +21,31 @@ impl Minutes {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(remote = "Self", default, deny_unknown_fields)]
 pub struct Policy {
+    /// What Serin may do about its verdicts.
+    pub mode: Mode,
     /// Weights on the way, rising; 100 follows by itself.
     pub steps: Vec<Weight>,
     /// Minutes with data that a step must look healthy.
     pub bake_time: Minutes,
     /// Minutes with data that 100 % must look healthy.
     pub final_bake_time: Minutes,
-    /// Minutes between two looks of the rule.
-    pub evaluate_every: Minutes,
-    /// How far a look reaches back, at most to the start of the step.
-    pub lookback: Minutes,
-    /// Canary calls below which the rule says nothing.
-    pub min_canary_calls: u32,
-    /// Looks in a row that must breach before the verdict is `Fail`.
-    pub breach_limit: u32,
     /// What compares canary with stable.
     pub rule: Rule,
-    /// The absolute limit on errors that runs beside every rule, at every tick.
+    /// What judges at 100 %, where stable's recorded rates stand in for stable. Without it, the same rule.
+    pub bake_rule: Option<Rule>,
+    /// Calls of both cohorts together. It chooses the first weight and tells what can be seen by when; without it the steps are
+    /// taken as they are written.
+    pub expected_calls_per_hour: Option<f64>,
+    /// What to do where so few calls come that little can be told.
+    pub low_volume: LowVolume,
+    /// The weight is held down so that never more callers than these are expected to be harmed before Serin can react.
+    pub exposure_budget: Option<u32>,
+    /// The absolute trip-wire over every rule.
+    pub catastrophe: Catastrophe,
+    /// The absolute limit on errors that runs beside the guides' rules, at every tick.
     pub errors: ErrorLimit,
+    /// Canary calls below which nothing rises.
+    pub min_canary_calls: u32,
     /// Longest call that a fair comparison must include (the flow's 95th percentile): windows this close to a step are left out.
     pub long_call: Minutes,
     /// How long the counts of a minute may still grow.
@@ -50,19 +58,209 @@ pub struct Policy {
     pub pause_expiry: Minutes,
 }
 
+/// The same judge, other consequences.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Mode {
+    /// Judges live and says what it would do; publishes nothing and writes no weight. A person sets the percentage.
+    Observe,
+    /// Takes calls away by itself; every rise waits for a person's `serin approve`.
+    Advise,
+    /// Rises and takes calls away by itself.
+    #[default]
+    Act,
+}
+
+/// Below [`LOW_VOLUME`] calls an hour only gross faults show within a day; the owner must say what that means.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum LowVolume {
+    /// Such a rollout does not start.
+    #[default]
+    Refuse,
+    /// It starts, and says what it cannot see.
+    Accept,
+    /// All calls at once, watched, with the way back ready: for hours in which hardly anybody calls.
+    OffHoursFull,
+}
+
+/// Calls an hour below which only gross faults show within a day.
+pub const LOW_VOLUME: f64 = 40.0;
+
 /// What compares canary with stable.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(tag = "kind", rename_all = "kebab-case", deny_unknown_fields)]
+#[serde(tag = "kind", rename_all = "kebab-case")]
 pub enum Rule {
+    /// Evidence that may be looked at every minute: rolls back a canary within its tolerances in fewer than one of `1 / alpha` rollouts.
+    Sequential(SequentialRule),
     /// The canary's rate may exceed stable's by so many percentage points.
-    Threshold {
-        /// Points of abandon rate.
-        #[serde(default = "abandon_points")]
-        abandon_points: f64,
-        /// Points of transfer rate.
-        #[serde(default = "transfer_points")]
-        transfer_points: f64,
-    },
+    Threshold(Threshold),
+    /// Two intervals in a row above absolute limits, on enough calls.
+    Hysteresis(Hysteresis),
+    /// Errors above a ratio for some minutes in a row; weights rise by the clock.
+    Consecutive(Consecutive),
+    /// On once the canary's abandon rate is not above stable's; never back by itself.
+    NotWorse(NotWorse),
+}
+
+/// The default rule.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct SequentialRule {
+    /// Chance of ever rolling back a canary that is no worse than tolerated.
+    pub alpha: f64,
+    /// When a step's time is up and nothing is proven.
+    pub on_cap: OnCap,
+    /// Minutes with data after which a step's time is up.
+    pub max_step: Minutes,
+    /// What is watched.
+    pub metrics: Vec<MetricRule>,
+}
+
+/// A metric of the sequential rule; what is left out has the default of its name.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct MetricRule {
+    /// `error`, `abandon`, `transfer`, `handle` or `containment`.
+    pub name: String,
+    /// A regression up to this must not roll back: percentage points, for `handle` percent of stable's mean.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tolerance: Option<f64>,
+    /// A regression of this size must not reach 100 %.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub margin: Option<f64>,
+    /// Whether the rollout waits where it cannot be measured.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub required: Option<bool>,
+}
+
+impl MetricRule {
+    fn named(name: &str) -> MetricRule {
+        MetricRule { name: name.to_owned(), tolerance: None, margin: None, required: None }
+    }
+
+    fn metric(&self) -> Result<sequential::Metric, String> {
+        let metric = sequential::Metric::named(&self.name)
+            .ok_or_else(|| format!("metric `{}` is not accepted: error, abandon, transfer, handle and containment are", self.name))?;
+        Ok(sequential::Metric {
+            tolerance: self.tolerance.map_or(metric.tolerance, |t| t / 100.0),
+            margin: self.margin.map_or(metric.margin, |d| d / 100.0),
+            required: self.required.unwrap_or(metric.required),
+            ..metric
+        })
+    }
+}
+
+impl Default for SequentialRule {
+    fn default() -> Self {
+        SequentialRule {
+            alpha: 0.02,
+            on_cap: OnCap::Advance,
+            max_step: Minutes(180),
+            // Handle time is not measured yet: it is shown as missing, and counts for neither side.
+            metrics: ["error", "abandon", "transfer", "handle"].map(MetricRule::named).into(),
+        }
+    }
+}
+
+/// A look on a grid from the start of the step; a canary above stable by more than the points breaches.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Threshold {
+    /// Points of abandon rate.
+    pub abandon_points: f64,
+    /// Points of transfer rate.
+    pub transfer_points: f64,
+    /// Minutes between two looks.
+    pub evaluate_every: Minutes,
+    /// How far a look reaches back, at most to the start of the step.
+    pub lookback: Minutes,
+    /// Looks in a row that must breach. One is the guide's rule to the letter; two forgive a single unlucky quarter of an hour.
+    pub breach_limit: u32,
+}
+
+impl Default for Threshold {
+    fn default() -> Self {
+        Threshold { abandon_points: 2.0, transfer_points: 5.0, evaluate_every: Minutes(15), lookback: Minutes(60), breach_limit: 1 }
+    }
+}
+
+/// Absolute limits in intervals that hold enough canary calls.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Hysteresis {
+    /// Percent of canary calls that may end by an error of the flow.
+    pub error_percent: f64,
+    /// Points that the abandon rate may lie above the baseline's.
+    pub abandon_points: f64,
+    /// Minutes of an interval.
+    pub interval: Minutes,
+    /// Intervals in a row.
+    pub intervals: u32,
+    /// Canary calls below which an interval is ignored.
+    pub min_calls: u32,
+}
+
+impl Default for Hysteresis {
+    fn default() -> Self {
+        Hysteresis { error_percent: 5.0, abandon_points: 5.0, interval: Minutes(5), intervals: 2, min_calls: 10 }
+    }
+}
+
+/// Minutes in a row above a ratio of errors. A minute without a canary call is ignored: it is no good news and no bad news.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Consecutive {
+    /// Percent of canary calls.
+    pub percent: f64,
+    /// Minutes in a row.
+    pub minutes: u32,
+}
+
+impl Default for Consecutive {
+    fn default() -> Self {
+        Consecutive { percent: 5.0, minutes: 3 }
+    }
+}
+
+/// The canary's abandon rate is at most stable's, over the whole step.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NotWorse {}
+
+impl Rule {
+    /// The word in files and tables.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Rule::Sequential(_) => "sequential",
+            Rule::Threshold(_) => "threshold",
+            Rule::Hysteresis(_) => "hysteresis",
+            Rule::Consecutive(_) => "consecutive",
+            Rule::NotWorse(_) => "not-worse",
+        }
+    }
+
+    /// The rule of that name as it comes.
+    pub fn named(name: &str) -> Option<Rule> {
+        serde_json::from_value(serde_json::json!({ "kind": name })).ok()
+    }
+}
+
+/// Errors or hang-ups that no healthy flow has, whatever the rule says.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Catastrophe {
+    /// Percent of canary calls.
+    pub percent: f64,
+    /// Latest canary calls that are looked at.
+    pub calls: u32,
+}
+
+impl Default for Catastrophe {
+    fn default() -> Self {
+        // Ten failures in twenty calls: where one call in ten fails in health, this comes once in fifty thousand looks.
+        Catastrophe { percent: 50.0, calls: 20 }
+    }
 }
 
 /// Errors of the canary above `percent` in `windows` windows in a row, each of the fewest whole minutes that hold
@@ -84,46 +282,109 @@ impl Default for ErrorLimit {
     }
 }
 
-fn abandon_points() -> f64 {
-    2.0
-}
-
-fn transfer_points() -> f64 {
-    5.0
-}
-
 impl Default for Policy {
     fn default() -> Self {
         let percent = |p: u16| Weight::from_basis_points(p * 100).expect("the default steps are percentages");
         Policy {
+            mode: Mode::Act,
             steps: vec![percent(5), percent(25), percent(50)],
             bake_time: Minutes(30),
             final_bake_time: Minutes(30),
-            evaluate_every: Minutes(15),
-            lookback: Minutes(60),
-            min_canary_calls: 20,
-            // One look in a row is the rule to the letter; two forgive a single unlucky quarter of an hour.
-            breach_limit: 2,
-            rule: Rule::Threshold { abandon_points: abandon_points(), transfer_points: transfer_points() },
+            rule: Rule::Sequential(SequentialRule::default()),
+            bake_rule: None,
+            expected_calls_per_hour: None,
+            low_volume: LowVolume::Refuse,
+            exposure_budget: None,
+            catastrophe: Catastrophe::default(),
             errors: ErrorLimit::default(),
+            min_canary_calls: 20,
             long_call: Minutes(5),
             settle: Minutes(2),
-            step_cap: Minutes(6 * 60),
+            // A quiet queue needs most of a working day for a step.
+            step_cap: Minutes(24 * 60),
             max_blind: Minutes(60),
             pause_expiry: Minutes(24 * 60),
         }
     }
 }
 
+/// Minutes between two ticks, and the time a decision takes to reach the callers (the cache of the caller's question included).
+const TICK: u32 = 1;
+
 impl Policy {
-    /// The first weight.
-    pub fn first_step(&self) -> Weight {
-        self.steps[0]
+    /// The rule that judges at a weight.
+    pub fn rule_at(&self, weight: Weight) -> &Rule {
+        match &self.bake_rule {
+            Some(rule) if weight == Weight::FULL => rule,
+            _ => &self.rule,
+        }
+    }
+
+    /// Percentages on the way to 100 %, rising: the steps, and what the volume and the exposure budget put before or in place of
+    /// them. Empty where all calls go at once.
+    pub fn weights(&self) -> Vec<Weight> {
+        if self.low_volume == LowVolume::OffHoursFull {
+            return Vec::new();
+        }
+        let ladder = self.settings().and_then(|settings| settings.ladder()).expect("a policy is checked when it is read");
+        // The smaller first weight is left by evidence, which only the sequential rule has.
+        let skipped = usize::from(ladder.probe.is_some() && !matches!(self.rule, Rule::Sequential(_)));
+        let weights = ladder.weights.into_iter().skip(skipped).filter(|w| *w < 100.0);
+        weights.map(|w| Weight::try_from(w).expect("a weight of the ladder has at most two decimals")).collect()
     }
 
     /// The step above `weight`, `None` where 100 % is next.
     pub fn step_after(&self, weight: Weight) -> Option<Weight> {
-        self.steps.iter().copied().find(|step| *step > weight)
+        self.weights().into_iter().find(|step| *step > weight)
+    }
+
+    /// What the sequential judge is told; for other rules, what the weights are planned with.
+    pub fn settings(&self) -> Result<Settings, String> {
+        self.settings_of(&self.rule)
+    }
+
+    /// The same for one of its rules.
+    pub fn settings_of(&self, rule: &Rule) -> Result<Settings, String> {
+        let default;
+        let rule = match rule {
+            Rule::Sequential(rule) => rule,
+            _ => {
+                default = SequentialRule::default();
+                &default
+            }
+        };
+        let first = self.steps.first().map_or(1.0, |w| w.percent());
+        let steps = self.steps.iter().map(|w| w.percent());
+        // Where nobody says how many calls come: a hair more than the fewest for which the steps are taken as written.
+        let volume = self.expected_calls_per_hour.unwrap_or(2_000.0 / first * (1.0 + 1e-9));
+        let reaction = f64::from(TICK + self.settle.0 + self.long_call.0);
+        Ok(Settings {
+            plan: steps.chain([100.0]).collect(),
+            metrics: rule.metrics.iter().map(MetricRule::metric).collect::<Result<_, _>>()?,
+            alpha: rule.alpha,
+            on_cap: rule.on_cap,
+            min_step: self.bake_time.0,
+            max_step: rule.max_step.0.max(self.bake_time.0 + 1),
+            min_calls: self.min_canary_calls,
+            expected_calls_per_hour: volume,
+            exposure: self.exposure_budget.map(|n| Exposure { callers: f64::from(n), reaction_minutes: reaction }),
+            look_every: TICK,
+        })
+    }
+
+    /// Why a rollout with this policy should not start as it is, with the ways out.
+    pub fn refusal(&self) -> Option<String> {
+        if self.low_volume == LowVolume::OffHoursFull && self.exposure_budget.is_some() {
+            return Some("an exposure_budget cannot be kept where all calls go at once (off-hours-full); leave one of them out".to_owned());
+        }
+        let volume = self.expected_calls_per_hour.filter(|v| *v < LOW_VOLUME)?;
+        (self.low_volume == LowVolume::Refuse && self.mode != Mode::Observe).then(|| {
+            format!(
+                "{volume} calls an hour are too few to compare two flows: within a day only gross faults would show (`serin plan` has \
+                 the table). Start with --accept-low-power to go on knowing that, or with --off-hours-full to send all calls at once, \
+                 watched, in hours in which hardly anybody calls"
+            )
+        })
     }
 }
 
@@ -141,6 +402,23 @@ impl Serialize for Policy {
     }
 }
 
+/// A month bounds every sum of minutes that is taken below and on the clock.
+const MOST: u32 = 43_200;
+
+fn at_least_one(name: &str, value: u32) -> Result<(), String> {
+    match value {
+        1..=MOST => Ok(()),
+        _ => Err(format!("{name} {value} is not accepted: a whole number from 1 to {MOST} is")),
+    }
+}
+
+fn points(name: &str, value: f64) -> Result<(), String> {
+    match value > 0.0 && value <= 100.0 {
+        true => Ok(()),
+        false => Err(format!("{name} {value} is not accepted: a number above 0 and up to 100 is")),
+    }
+}
+
 impl Policy {
     /// What does not hold together is refused by name, with what is accepted.
     fn check(&self) -> Result<(), String> {
@@ -153,60 +431,102 @@ impl Policy {
                 written.join(", ")
             ));
         }
-        let at_least_one = [
+        for (name, value) in [
             ("bake_time", self.bake_time.0),
             ("final_bake_time", self.final_bake_time.0),
-            ("evaluate_every", self.evaluate_every.0),
             ("min_canary_calls", self.min_canary_calls),
-            ("breach_limit", self.breach_limit),
+            ("catastrophe.calls", self.catastrophe.calls),
             ("errors.windows", self.errors.windows),
             ("errors.min_calls", self.errors.min_calls),
+            ("exposure_budget", self.exposure_budget.unwrap_or(1)),
             ("max_blind", self.max_blind.0),
             ("pause_expiry", self.pause_expiry.0),
-        ];
-        for (name, value) in at_least_one {
-            // A month bounds every sum of these that is taken below and on the clock.
-            if value == 0 || value > 43_200 {
-                return Err(format!("{name} {value} is not accepted: a whole number from 1 to 43200 is"));
+        ] {
+            at_least_one(name, value)?;
+        }
+        for (name, value) in [("long_call", self.long_call.0), ("settle", self.settle.0), ("step_cap", self.step_cap.0)] {
+            if value > MOST {
+                return Err(format!("{name} {value} is not accepted: at most {MOST} minutes are"));
             }
         }
-        for (name, value) in
-            [("lookback", self.lookback.0), ("long_call", self.long_call.0), ("settle", self.settle.0), ("step_cap", self.step_cap.0)]
+        points("catastrophe.percent", self.catastrophe.percent)?;
+        points("errors.percent", self.errors.percent)?;
+        if let Some(volume) = self.expected_calls_per_hour
+            && !(0.0..=1e7).contains(&volume)
         {
-            if value > 43_200 {
-                return Err(format!("{name} {value} is not accepted: at most 43200 minutes are"));
-            }
+            return Err(format!("expected_calls_per_hour {volume} is not accepted: a number from 0 to 10000000 is"));
         }
-        let Rule::Threshold { abandon_points, transfer_points } = self.rule;
-        for (name, value) in
-            [("abandon_points", abandon_points), ("transfer_points", transfer_points), ("errors.percent", self.errors.percent)]
-        {
-            if !(value > 0.0 && value <= 100.0) {
-                return Err(format!("{name} {value} is not accepted: a number above 0 and up to 100 is"));
-            }
+        if self.exposure_budget.is_some() && self.expected_calls_per_hour.is_none() {
+            return Err("exposure_budget is not accepted without expected_calls_per_hour: the weight is reckoned from both".to_owned());
         }
-        if self.lookback < self.evaluate_every {
+        if self.exposure_budget.is_some() && !matches!(self.rule, Rule::Sequential(_)) {
             return Err(format!(
-                "lookback {} is not accepted: it must reach back at least evaluate_every ({} minutes)",
-                self.lookback.0, self.evaluate_every.0
+                "exposure_budget is not accepted with rule {}: only sequential proves what is not harmed",
+                self.rule.name()
             ));
         }
-        // Shorter, and a step could end before the limit had its windows.
-        let longest_run = self.errors.windows;
+        let mut longest_look = 0;
+        for rule in [Some(&self.rule), self.bake_rule.as_ref()].into_iter().flatten() {
+            longest_look = longest_look.max(rule.check()?);
+        }
+        // Shorter, and a step could end before a rule had its windows.
         for (name, value) in [("bake_time", self.bake_time.0), ("final_bake_time", self.final_bake_time.0)] {
-            if value < longest_run {
-                return Err(format!("{name} {value} is not accepted: at least errors.windows ({longest_run}) minutes are"));
+            if value < self.errors.windows {
+                return Err(format!("{name} {value} is not accepted: at least errors.windows ({}) minutes are", self.errors.windows));
             }
         }
-        let looks = u64::from(self.evaluate_every.0) * u64::from(self.breach_limit);
-        let least = u64::from(self.long_call.0) + u64::from(self.settle.0) + looks.max(u64::from(self.bake_time.0));
-        if u64::from(self.step_cap.0) <= least {
+        let least = self.long_call.0 + self.settle.0 + longest_look.max(self.bake_time.0);
+        if self.step_cap.0 <= least {
             return Err(format!(
                 "step_cap {} is not accepted: a step needs more than {least} minutes (long_call + settle + bake_time, or the looks that fail it)",
                 self.step_cap.0
             ));
         }
-        Ok(())
+        for rule in [Some(&self.rule), self.bake_rule.as_ref()].into_iter().flatten() {
+            self.settings_of(rule)?.check()?;
+        }
+        self.settings()?.ladder().map(|_| ())
+    }
+}
+
+impl Rule {
+    /// Minutes that a failing verdict takes at least.
+    fn check(&self) -> Result<u32, String> {
+        match self {
+            Rule::Sequential(rule) => {
+                if rule.max_step.0 == 0 || rule.max_step.0 > MOST {
+                    return Err(format!("max_step {} is not accepted: 1 to {MOST} minutes are", rule.max_step.0));
+                }
+                Ok(0)
+            }
+            Rule::Threshold(rule) => {
+                points("abandon_points", rule.abandon_points)?;
+                points("transfer_points", rule.transfer_points)?;
+                at_least_one("evaluate_every", rule.evaluate_every.0)?;
+                at_least_one("breach_limit", rule.breach_limit)?;
+                if rule.lookback < rule.evaluate_every || rule.lookback.0 > MOST {
+                    return Err(format!(
+                        "lookback {} is not accepted: it must reach back at least evaluate_every ({} minutes), at most {MOST}",
+                        rule.lookback.0, rule.evaluate_every.0
+                    ));
+                }
+                Ok(rule.evaluate_every.0.saturating_mul(rule.breach_limit))
+            }
+            Rule::Hysteresis(rule) => {
+                points("error_percent", rule.error_percent)?;
+                points("abandon_points", rule.abandon_points)?;
+                at_least_one("interval", rule.interval.0)?;
+                at_least_one("intervals", rule.intervals)?;
+                at_least_one("min_calls", rule.min_calls)?;
+                Ok(rule.interval.0.saturating_mul(rule.intervals))
+            }
+            Rule::Consecutive(rule) => {
+                points("percent", rule.percent)?;
+                at_least_one("minutes", rule.minutes)?;
+                Ok(rule.minutes)
+            }
+            Rule::NotWorse(NotWorse {}) => Ok(0),
+        }
     }
 }
 
@@ -218,9 +538,54 @@ mod tests {
         serde_json::from_str(json).map_err(|e| e.to_string())
     }
 
+    fn weights(json: &str) -> Vec<f64> {
+        read(json).unwrap().weights().iter().map(|w| w.percent()).collect()
+    }
+
     #[test]
     fn an_empty_policy_is_the_default_one() {
         assert_eq!(read("{}").unwrap(), Policy::default());
+        assert_eq!(weights("{}"), [5.0, 25.0, 50.0]);
+    }
+
+    #[test]
+    fn every_rule_is_read_by_its_name_and_survives_storage() {
+        for kind in ["sequential", "threshold", "hysteresis", "consecutive", "not-worse"] {
+            let policy = read(&format!(r#"{{"rule":{{"kind":"{kind}"}},"bake_rule":{{"kind":"threshold"}}}}"#)).unwrap();
+            assert_eq!(policy.rule.name(), kind);
+            assert_eq!(Rule::named(kind), Some(policy.rule.clone()));
+            assert_eq!(read(&serde_json::to_string(&policy).unwrap()).unwrap(), policy);
+        }
+    }
+
+    #[test]
+    fn the_volume_and_the_budget_choose_the_weights() {
+        assert_eq!(weights(r#"{"expected_calls_per_hour":3000}"#), [5.0, 25.0, 50.0]);
+        assert_eq!(weights(r#"{"expected_calls_per_hour":100}"#), [10.0, 20.0, 50.0]);
+        assert_eq!(weights(r#"{"expected_calls_per_hour":20000}"#), [1.4, 5.0, 25.0, 50.0]);
+        let threshold = r#"{"expected_calls_per_hour":20000,"rule":{"kind":"threshold"}}"#;
+        assert_eq!(weights(threshold), [5.0, 25.0, 50.0], "a probe needs evidence to be left");
+        // 3000 an hour, 8 minutes until Serin has reacted: 4 callers a percent.
+        assert_eq!(weights(r#"{"expected_calls_per_hour":3000,"exposure_budget":20}"#), [5.0, 16.6]);
+        assert_eq!(weights(r#"{"expected_calls_per_hour":10,"low_volume":"off-hours-full"}"#), [0.0; 0]);
+    }
+
+    #[test]
+    fn too_few_calls_are_refused_with_the_ways_out_unless_the_owner_takes_one() {
+        let refused = read(r#"{"expected_calls_per_hour":10}"#).unwrap().refusal().unwrap();
+        assert!(
+            refused.contains("--accept-low-power") && refused.contains("--off-hours-full") && refused.contains("10 calls"),
+            "{refused}"
+        );
+        for accepted in [
+            r#"{"expected_calls_per_hour":10,"low_volume":"accept"}"#,
+            r#"{"expected_calls_per_hour":10,"low_volume":"off-hours-full"}"#,
+            r#"{"expected_calls_per_hour":10,"mode":"observe"}"#,
+            r#"{"expected_calls_per_hour":40}"#,
+            "{}",
+        ] {
+            assert_eq!(read(accepted).unwrap().refusal(), None, "{accepted}");
+        }
     }
 
     #[test]
@@ -231,14 +596,27 @@ mod tests {
             (r#"{"steps":[5,100]}"#, "below 100"),
             (r#"{"steps":[101]}"#, "weight `101`"),
             (r#"{"step":[5]}"#, "unknown field `step`"),
+            (r#"{"mode":"watch"}"#, "`watch`"),
             (r#"{"bake_time":0}"#, "bake_time 0"),
-            (r#"{"breach_limit":0}"#, "breach_limit 0"),
+            (r#"{"rule":{"kind":"threshold","breach_limit":0}}"#, "breach_limit 0"),
             (r#"{"errors":{"percent":0}}"#, "errors.percent 0"),
+            (r#"{"catastrophe":{"calls":0}}"#, "catastrophe.calls 0"),
             (r#"{"rule":{"kind":"threshold","abandon_points":-1}}"#, "abandon_points -1"),
             (r#"{"rule":{"kind":"coin"}}"#, "`coin`"),
-            (r#"{"lookback":10}"#, "lookback 10"),
+            (r#"{"rule":{"kind":"threshold","lookback":10}}"#, "lookback 10"),
+            (r#"{"rule":{"kind":"hysteresis","intervals":0}}"#, "intervals 0"),
+            (r#"{"rule":{"kind":"consecutive","percent":101}}"#, "percent 101"),
+            (r#"{"rule":{"kind":"not-worse","points":1}}"#, "`points`"),
+            (r#"{"rule":{"kind":"sequential","alpha":0}}"#, "alpha 0"),
+            (r#"{"rule":{"kind":"sequential","metrics":[{"name":"mood"}]}}"#, "`mood`"),
+            (r#"{"rule":{"kind":"sequential","metrics":[{"name":"error","margin":0.1}]}}"#, "error: tolerance 0.005"),
+            (r#"{"rule":{"kind":"sequential","metrics":[]}}"#, "0 metrics"),
+            (r#"{"bake_rule":{"kind":"consecutive","minutes":0}}"#, "minutes 0"),
             (r#"{"step_cap":20}"#, "step_cap 20"),
             (r#"{"bake_time":2}"#, "bake_time 2"),
+            (r#"{"exposure_budget":5}"#, "expected_calls_per_hour"),
+            (r#"{"exposure_budget":5,"expected_calls_per_hour":3000}"#, "exposure_budget 5"),
+            (r#"{"expected_calls_per_hour":-1}"#, "expected_calls_per_hour -1"),
         ];
         for (json, expected) in cases {
             let refused = read(json).unwrap_err();

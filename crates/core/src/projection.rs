@@ -98,6 +98,10 @@ pub struct Repair {
 
 /// The repair a rollout's record calls for.
 pub fn repair(rollout: &Rollout, seen: &Seen) -> Repair {
+    // The percentage of a rollout that is only observed is a person's, until they take the calls away for good.
+    if rollout.is_observed() && !rollout.is_contained() {
+        return Repair::default();
+    }
     let zero = match rollout.phase {
         // The split still names the rollout before; a percentage written by hand now would send calls to a canary nobody watches.
         Phase::Preparing => seen.weight() > Weight::ZERO,

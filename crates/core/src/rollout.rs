@@ -3,9 +3,9 @@
 use crate::analysis::Breach;
 use crate::cohort::{Labels, Split, SplitKey, Stickiness};
 use crate::ledger::Entry;
-use crate::measurement::InForce;
-use crate::phase::{Event, IllegalTransition, Phase};
-use crate::policy::Policy;
+use crate::measurement::{Counts, InForce};
+use crate::phase::{Advice, Event, IllegalTransition, Phase};
+use crate::policy::{Mode, Policy};
 use crate::weight::Weight;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -251,6 +251,14 @@ pub struct Rollout {
     pub pending: Option<PendingRaise>,
     /// The weight that callers get, and since when.
     pub in_force: InForce,
+    /// Every weight that callers got, oldest first; empty before the first.
+    pub weights: Vec<InForce>,
+    /// Stable's calls at the last step, which stand in for stable at 100 %.
+    pub baseline: Option<Counts>,
+    /// The weight from which a person approved the next rise.
+    pub approved: Option<Weight>,
+    /// What was advised at the weight in force, where Serin only observes.
+    pub advised: Option<Advice>,
     /// The way back so far.
     pub restoration: Restoration,
     /// A publish of `Preparing` or `Finalizing` was intended, so a running operation is ours.
@@ -290,6 +298,10 @@ impl Rollout {
             applied: None,
             pending: None,
             in_force: InForce { weight: Weight::ZERO, since: entry.at },
+            weights: Vec::new(),
+            baseline: None,
+            approved: None,
+            advised: None,
             restoration: Restoration::default(),
             publishing: false,
             has_stepped: false,
@@ -319,6 +331,8 @@ impl Rollout {
                 self.pending = Some(PendingRaise { weight: *weight, base_version: *base_version });
             }
             Event::PromotionStarted { base_version } => {
+                self.has_stepped = true;
+                self.baseline = entry.evidence.map(|e| e.stable).filter(|stable| stable.calls > 0);
                 self.pending = Some(PendingRaise { weight: Weight::FULL, base_version: *base_version });
             }
             Event::Resumed { base_version } => {
@@ -328,15 +342,25 @@ impl Rollout {
             Event::WeightApplied { weight, version } => {
                 self.pending = None;
                 self.applied = Some(Applied { weight: *weight, version: *version });
-                self.in_force = InForce { weight: *weight, since: entry.at };
+                self.put_in_force(*weight, entry.at);
             }
+            Event::ObservationStarted { version } => self.applied = Some(Applied { weight: Weight::ZERO, version: *version }),
+            Event::WeightSet { weight, version } => {
+                if *weight == Weight::FULL {
+                    self.baseline = entry.evidence.map(|e| e.stable).filter(|stable| stable.calls > 0);
+                }
+                self.applied = Some(Applied { weight: *weight, version: *version });
+                self.put_in_force(*weight, entry.at);
+            }
+            Event::Advised { advice } => self.advised = Some(*advice),
+            Event::Approved { .. } => self.approved = Some(self.phase.weight()),
             Event::Paused { weight, version, .. } => {
                 self.pending = None;
                 if let Some(version) = version {
                     self.applied = Some(Applied { weight: *weight, version: *version });
                 }
                 if *weight != self.in_force.weight {
-                    self.in_force = InForce { weight: *weight, since: entry.at };
+                    self.put_in_force(*weight, entry.at);
                 }
             }
             Event::FinalizeStarted { .. } => {
@@ -359,6 +383,17 @@ impl Rollout {
             self.in_force = InForce { weight: Weight::ZERO, since: entry.at };
         }
         Ok(self)
+    }
+
+    fn put_in_force(&mut self, weight: Weight, since: Timestamp) {
+        self.in_force = InForce { weight, since };
+        self.weights.push(self.in_force);
+        (self.approved, self.advised) = (None, None);
+    }
+
+    /// Whether Serin only says what it would do.
+    pub fn is_observed(&self) -> bool {
+        self.plan.policy.mode == Mode::Observe
     }
 
     /// The weight the parameter should hold. Finalizing keeps all calls on the canary until the stable flow runs the same version.

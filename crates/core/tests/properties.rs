@@ -5,11 +5,11 @@ use jiff::{SignedDuration, Timestamp};
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::test_runner::RngSeed;
-use serin_core::analysis::Breach;
+use serin_core::analysis::{Breach, Proof};
 use serin_core::ledger::{Entry, Hash, SCHEMA, StoredEntry, verify};
-use serin_core::measurement::{Comparison, Counts, Metric};
-use serin_core::phase::{Event, Phase};
-use serin_core::policy::{ErrorLimit, Minutes, Policy, Rule};
+use serin_core::measurement::{Comparison, Counts, Side, Sides};
+use serin_core::phase::{Advice, Event, Phase};
+use serin_core::policy::{Consecutive, ErrorLimit, Hysteresis, Minutes, Mode, NotWorse, Policy, Rule, SequentialRule, Threshold};
 use serin_core::rollout::{Actor, Cause, Plan, Rollout, Snapshot};
 use serin_core::weight::Weight;
 use std::collections::BTreeSet;
@@ -26,7 +26,9 @@ fn plan() -> Plan {
 }
 
 fn breach() -> Breach {
-    Breach { metric: Metric::Error, canary_percent: 15.0, stable_percent: Some(1.0 / 3.0), limit_percent: 5.0, in_a_row: 3 }
+    let side = |sum: f64, calls: f64| Side { sum, calls };
+    let sides = Sides { metric: "error".into(), mean: false, canary: side(3.0, 20.0), stable: side(1.0, 300.0) };
+    Breach { sides, limit: 1.0 / 3.0, proof: Proof::InARow(3) }
 }
 
 fn start() -> Timestamp {
@@ -50,6 +52,11 @@ fn alphabet() -> Vec<Event> {
         Event::PreparationFailed { reason: text() },
         Event::PromotionStarted { base_version: 4 },
         Event::ApprovalRequested,
+        Event::Approved { reason: text() },
+        Event::ObservationStarted { version: 7 },
+        Event::ObservationEnded { reason: text() },
+        Event::Advised { advice: Advice::TakeBack },
+        Event::Advised { advice: Advice::Rise { to: weight(2500) } },
         Event::Resumed { base_version: 5 },
         Event::BakeFinished,
         Event::FinalizeStarted { base_version: "14.0".into() },
@@ -68,6 +75,7 @@ fn alphabet() -> Vec<Event> {
     ];
     for points in [0, 1, 500, 2500, 5000, 10_000] {
         all.push(Event::StepStarted { weight: weight(points), base_version: 3 });
+        all.push(Event::WeightSet { weight: weight(points), version: 8 });
         all.push(Event::WeightApplied { weight: weight(points), version: 4 });
         all.push(Event::Paused { weight: weight(points), version: None, reason: text() });
         all.push(Event::Paused { weight: weight(points), version: Some(9), reason: text() });
@@ -192,21 +200,36 @@ fn policy() -> impl Strategy<Value = Policy> {
         let (error, abandon, transfer, windows, min_calls, min_canary_calls) = rates;
         let (bake_time, final_bake_time) = (bake_time.max(windows), final_bake_time.max(windows));
         let least = long_call + settle + bake_time.max(evaluate_every * breach_limit);
+        let threshold = Threshold {
+            abandon_points: f64::from(abandon) / 100.0,
+            transfer_points: f64::from(transfer) / 100.0,
+            evaluate_every: Minutes(evaluate_every),
+            lookback: Minutes(evaluate_every * 3),
+            breach_limit,
+        };
+        let rule = match windows % 5 {
+            0 => Rule::Sequential(SequentialRule { alpha: f64::from(abandon) / 100_000.0, ..SequentialRule::default() }),
+            1 => Rule::Hysteresis(Hysteresis { interval: Minutes(evaluate_every), intervals: breach_limit, ..Hysteresis::default() }),
+            2 => Rule::Consecutive(Consecutive { percent: f64::from(error) / 100.0, minutes: breach_limit }),
+            3 => Rule::NotWorse(NotWorse {}),
+            _ => Rule::Threshold(threshold),
+        };
         Policy {
+            mode: [Mode::Observe, Mode::Advise, Mode::Act][ends.0 as usize % 3],
             steps: steps.into_iter().map(weight).collect(),
             bake_time: Minutes(bake_time),
             final_bake_time: Minutes(final_bake_time),
-            evaluate_every: Minutes(evaluate_every),
-            lookback: Minutes(evaluate_every * 3),
             min_canary_calls,
-            breach_limit,
-            rule: Rule::Threshold { abandon_points: f64::from(abandon) / 100.0, transfer_points: f64::from(transfer) / 100.0 },
+            rule,
+            bake_rule: (ends.1 % 2 == 0).then_some(Rule::Threshold(threshold)),
+            expected_calls_per_hour: (ends.2 % 2 == 0).then_some(f64::from(ends.1)),
             errors: ErrorLimit { percent: f64::from(error) / 100.0, windows, min_calls },
             long_call: Minutes(long_call),
             settle: Minutes(settle),
             step_cap: Minutes(least + ends.0),
             max_blind: Minutes(ends.1),
             pause_expiry: Minutes(ends.2),
+            ..Policy::default()
         }
     })
 }
@@ -264,11 +287,11 @@ proptest! {
     }
 
     #[test]
-    fn weight_rises_by_steps_promotions_and_a_persons_resume_only(events in vec(event(), 0..40)) {
+    fn weight_rises_by_steps_promotions_and_a_persons_hand_only(events in vec(event(), 0..40)) {
         let mut phase = Phase::Preparing;
         for event in events {
             let Ok(next) = phase.clone().after(&event) else { continue };
-            let may_rise = matches!(event, Event::StepStarted { .. } | Event::PromotionStarted { .. } | Event::Resumed { .. });
+            let may_rise = matches!(event, Event::StepStarted { .. } | Event::PromotionStarted { .. } | Event::Resumed { .. } | Event::WeightSet { .. });
             prop_assert!(may_rise || next.weight() <= phase.weight(), "{} raises {} to {}", event.name(), phase, next);
             phase = next;
         }
@@ -285,13 +308,17 @@ proptest! {
 
     #[test]
     fn entries_survive_storage_to_the_last_digit(
-        event in event(), canary in 0.0f64..100.0, stable in proptest::option::of(0.0f64..100.0), limit in 0.0f64..100.0,
+        event in event(), canary in 0.0f64..100.0, stable in 0.0f64..100.0, limit in 0.0f64..100.0,
         a in counts(), b in counts(), why in "\\PC{0,80}", second in 0i64..4_000_000_000, nanos in 0i32..1_000_000_000,
     ) {
         let at = Timestamp::new(second, nanos).unwrap();
         let event = match event {
             Event::RollbackStarted { cause: Cause::Breach(breach) } => Event::RollbackStarted {
-                cause: Cause::Breach(Breach { canary_percent: canary, stable_percent: stable, limit_percent: limit, ..breach }),
+                cause: Cause::Breach(Breach {
+                    sides: Sides { canary: Side { sum: canary, calls: 3.0 }, stable: Side { sum: stable, calls: 7.0 }, ..breach.sides },
+                    limit,
+                    proof: Proof::Odds(canary),
+                }),
             },
             other => other,
         };

@@ -279,14 +279,14 @@ fn decisions_explain_themselves() {
     let sentence = |wanted: Action| said.iter().find(|(action, _)| *action == wanted).map(|(_, reason)| reason.to_string()).unwrap();
     assert_says(
         &sentence(Action::Rollback),
-        "errors 18.5 % of 27 canary calls against 1.6 % of 432 stable calls: worse than the tolerated +0.5 points; a canary within it would look this bad in fewer than one of 172 rollouts",
+        "errors 18.5 % of 27 canary calls against 1.6 % of 432 stable calls: worse than the tolerated rise of 0.5 points; a canary within it would look this bad in fewer than one of 172 rollouts",
     );
     let (_, said) = play(600.0, USUAL, 300, |w| w);
     let told: Vec<String> = said.iter().map(|(_, reason)| reason.to_string()).collect();
     assert_says(&told[10], "baking: 11 of 30 minutes with data, 4 canary calls (at least 20)");
     assert_says(
         &told[60],
-        "abandoned calls 15.6 % of 32 canary calls against 4.4 % of 608 stable calls: harm is not proven, but +12 points is not excluded yet",
+        "abandoned calls 15.6 % of 32 canary calls against 4.4 % of 608 stable calls: no harm is proven, but a rise of 12 points cannot be ruled out yet",
     );
     let (judge, first) = Sequential::start(Settings { expected_calls_per_hour: 20_000.0, ..Settings::default() }).unwrap();
     assert_eq!(judge.weight(), 1.4);
@@ -338,30 +338,4 @@ fn settings_that_do_not_hold_together_are_refused_by_name() {
         refused(Settings { metrics: vec![Metric { tolerance: 0.1, ..Metric::error() }], ..Settings::default() })
             .contains("error: tolerance 0.1")
     );
-}
-
-/// The figures of a machine, so `make bench` runs it.
-#[test]
-#[ignore = "measures time: make bench runs it"]
-#[allow(clippy::disallowed_methods, clippy::disallowed_types)]
-fn the_cost_of_a_look() {
-    for volume in [600.0, 20_000.0] {
-        let mut draw = Draw::seeded(11);
-        let endless = Settings { min_step: 100_000, max_step: 100_001, look_every: 15, ..settings(volume, USUAL, &mut draw) };
-        let mut judge = Sequential::start(endless).unwrap().0;
-        let looks: Vec<Vec<Window>> =
-            (0..96).map(|at| (0..15).map(|m| minute(&mut draw, 15 * at + m, 50.0, volume, USUAL, USUAL)).collect()).collect();
-        let began = std::time::Instant::now();
-        let rounds = 40;
-        for round in 0..rounds {
-            for windows in &looks {
-                let shifted: Vec<Window> = windows.iter().map(|w| Window { start: w.start + round * 1_440, ..*w }).collect();
-                judge.look(50.0, Reading::Windows(&shifted));
-            }
-        }
-        let each = began.elapsed().as_secs_f64() * 1e6 / f64::from(rounds as u32 * 96);
-        println!("{volume} calls/h: {each:.1} µs per look of 15 windows");
-        assert!(each < 50.0);
-    }
-    println!("{} bytes a window", size_of::<Window>());
 }

@@ -1,70 +1,8 @@
 //! Why the judge decided so, as data and as one sentence for a person.
 
 use super::settings::{Metric, OnCap};
+use crate::measurement::{Sides, label};
 use std::fmt;
-
-/// One cohort's figure.
-#[derive(Debug, Clone, Copy, Default, PartialEq)]
-pub struct Side {
-    /// Bad calls, or the sum of a time.
-    pub sum: f64,
-    /// Calls.
-    pub calls: f64,
-}
-
-impl Side {
-    fn figure(self) -> f64 {
-        self.sum / self.calls.max(1.0)
-    }
-}
-
-/// A metric in both cohorts.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Sides {
-    /// Name of the metric.
-    pub metric: String,
-    /// It is a mean, not a rate.
-    pub mean: bool,
-    /// Calls with the change.
-    pub canary: Side,
-    /// Calls without it, in the same minutes.
-    pub stable: Side,
-}
-
-impl Sides {
-    /// Canary's figure minus stable's; for a mean relative to stable's.
-    pub fn excess(&self) -> f64 {
-        let (c, s) = (self.canary.figure(), self.stable.figure());
-        if self.mean { if s > 0.0 { c / s - 1.0 } else { 0.0 } } else { c - s }
-    }
-}
-
-impl fmt::Display for Sides {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let side = |side: Side, cohort: &str| {
-            if side.calls < 1.0 {
-                format!("no {cohort} call yet")
-            } else if self.mean {
-                format!("{:.0} s over {:.0} {cohort} calls", side.figure(), side.calls)
-            } else {
-                format!("{:.1} % of {:.0} {cohort} calls", 100.0 * side.figure(), side.calls)
-            }
-        };
-        write!(f, "{} {} against {}", label(&self.metric), side(self.canary, "canary"), side(self.stable, "stable"))
-    }
-}
-
-/// As a person says it.
-fn label(name: &str) -> &str {
-    match name {
-        "error" => "errors",
-        "abandon" => "abandoned calls",
-        "transfer" => "transfers",
-        "handle" => "handle time",
-        "containment" => "calls not served by the flow",
-        own => own,
-    }
-}
 
 /// Why. `Display` gives the sentence.
 #[derive(Debug, Clone, PartialEq)]
@@ -82,6 +20,8 @@ pub enum Reason {
     Harm {
         /// The metric that weighs most.
         sides: Sides,
+        /// The most that is tolerated of the canary: a share of calls, or seconds.
+        limit: f64,
         /// Its tolerance, in words.
         tolerance: String,
         /// The evidence, all metrics together.
@@ -95,6 +35,8 @@ pub enum Reason {
         weight: f64,
         /// The evidence.
         evidence: f64,
+        /// So many more than agreed that the calls must go back.
+        out_of_hand: bool,
     },
     /// Nothing new was measured.
     NoData,
@@ -111,6 +53,8 @@ pub enum Reason {
         seen: f64,
         /// Canary calls wanted.
         needed: f64,
+        /// Minutes that it takes at the present pace, if that can be told.
+        minutes: Option<f64>,
     },
     /// The probe saw nothing wrong.
     ProbeClean {
@@ -138,6 +82,8 @@ pub enum Reason {
         seen: f64,
         /// Canary calls wanted.
         needed: f64,
+        /// Minutes that it takes at the present pace, if that can be told.
+        left: Option<f64>,
     },
     /// Not yet known to be harmless.
     NotCleared {
@@ -168,7 +114,70 @@ pub enum Reason {
     Promoted,
 }
 
+/// A number of rollouts as people say it.
+pub fn many(odds: f64) -> String {
+    if odds >= 1e9 { "a billion".to_owned() } else { format!("{odds:.0}") }
+}
+
+/// Minutes as people say them.
+pub fn spell(minutes: f64) -> String {
+    match minutes {
+        m if m < 1.5 => "1 minute".to_owned(),
+        m if m < 120.0 => format!("{m:.0} minutes"),
+        m if m < 48.0 * 60.0 => format!("{:.0} hours", m / 60.0),
+        m => format!("{:.0} days", m / 1_440.0),
+    }
+}
+
 impl Reason {
+    /// The metric that decided, with both figures.
+    pub fn deciding(&self) -> Option<&Sides> {
+        match self {
+            Reason::Harm { sides, .. }
+            | Reason::Watching { sides, .. }
+            | Reason::NotCleared { sides, .. }
+            | Reason::Cleared { sides, .. }
+            | Reason::TimeUp { sides, .. } => Some(sides),
+            _ => None,
+        }
+    }
+
+    /// What would change the verdict.
+    pub fn would_change(&self) -> String {
+        match self {
+            Reason::Start { .. } => "the first canary calls".into(),
+            Reason::Harm { .. } => "nothing: a rollback is final, a changed version may be rolled out".into(),
+            Reason::SampleRatio { .. } => "calls that reach the canary in the configured share again".into(),
+            Reason::NoData => "a measurement".into(),
+            Reason::Unreadable => "a measurement that can be read".into(),
+            Reason::Unavailable { metric } => format!("{} measured in both cohorts, or not required by the policy", label(metric)),
+            Reason::Probing { needed, .. } => {
+                format!("{needed:.0} canary calls that look fair raise the weight; calls that fail roll back at any moment")
+            }
+            Reason::ProbeClean { .. } | Reason::Cleared { .. } => "calls that look worse at the next weight".into(),
+            Reason::Watching { limit, sides, .. } => format!(
+                "evidence of {limit:.0} rolls back; below 1.5, as {} come closer to stable's, the rollout goes on",
+                label(&sides.metric)
+            ),
+            Reason::Baking { .. } => "time and calls that look fair raise the weight; calls that fail roll back at any moment".into(),
+            Reason::NotCleared { sides, .. } => {
+                format!("more calls like stable's in {}, or proof of harm in any metric", label(&sides.metric))
+            }
+            Reason::TimeUp { then: OnCap::Advance, .. } => "calls that look worse at the next weight".into(),
+            Reason::TimeUp { .. } => "a person: `serin resume` or `serin abort`".into(),
+            Reason::Promoted => "calls that look worse than stable's did before".into(),
+        }
+    }
+
+    /// Minutes until the next decision, if the present pace tells.
+    pub fn minutes_to_next(&self) -> Option<f64> {
+        match self {
+            Reason::Probing { minutes, .. } | Reason::NotCleared { minutes, .. } => *minutes,
+            Reason::Baking { left, .. } => *left,
+            _ => None,
+        }
+    }
+
     /// Nothing can be said about the canary.
     pub fn is_inconclusive(&self) -> bool {
         matches!(self, Reason::SampleRatio { .. } | Reason::NoData | Reason::Unreadable | Reason::Unavailable { .. })
@@ -190,43 +199,50 @@ impl fmt::Display for Reason {
                 "starting at {weight} %, below the plan: at this volume a few minutes of it already tell whether the change is broken"
             ),
             Reason::Start { weight, .. } => write!(f, "starting at {weight} %"),
-            Reason::Harm { sides, tolerance, evidence } => write!(
+            Reason::Harm { sides, tolerance, evidence, .. } => write!(
                 f,
-                "{sides}: worse than the tolerated {tolerance}; a canary within it would look this bad in fewer than one of {:.0} rollouts",
-                evidence.min(1e9)
+                "{sides}: worse than the tolerated rise of {tolerance}; a canary within it would look this bad in fewer than one of {} rollouts",
+                many(*evidence)
             ),
-            Reason::SampleRatio { share, weight, evidence } => write!(
-                f,
-                "sample-ratio mismatch: {share:.1} % of the calls reached the canary where {weight} % were configured, or they came in \
-                 blocks; a fair split would do so in fewer than one of {:.0} rollouts, so check the routing rule and its cache",
-                evidence.min(1e9)
-            ),
+            Reason::SampleRatio { share, weight, evidence, out_of_hand } => {
+                write!(
+                    f,
+                    "sample-ratio mismatch: {share:.1} % of the calls reached the canary where {weight} % were configured, or they came in \
+                     blocks; a fair split would do so in fewer than one of {} rollouts, so check the routing rule and its cache",
+                    many(*evidence)
+                )?;
+                f.write_str(if *out_of_hand {
+                    "; more than twice as many callers as agreed are at risk, so calls go back to stable"
+                } else {
+                    ""
+                })
+            }
             Reason::NoData => f.write_str("no data: nothing was measured since the last look, so the weight stays until something is"),
             Reason::Unreadable => f.write_str("no data: the measurements could not be read, so the weight stays until they can"),
             Reason::Unavailable { metric } => {
                 write!(f, "{} cannot be measured, and a metric that is required but missing is no pass", label(metric))
             }
-            Reason::Probing { seen, needed } => write!(f, "probing: {seen:.0} of {needed:.0} canary calls seen before the weight rises"),
+            Reason::Probing { seen, needed, .. } => {
+                write!(f, "probing: {seen:.0} of {needed:.0} canary calls seen before the weight rises")
+            }
             Reason::ProbeClean { seen, to } => write!(f, "{seen:.0} canary calls show nothing gross: on to {to} %"),
             Reason::Watching { sides, evidence, limit } => write!(
                 f,
                 "{sides}: suspicious but not proven (evidence {evidence:.1}, {limit:.0} rolls back), so the weight stays until it proves or fades"
             ),
-            Reason::Baking { minutes, of, seen, needed } if minutes < of => {
+            Reason::Baking { minutes, of, seen, needed, .. } if minutes < of => {
                 write!(f, "baking: {minutes} of {of} minutes with data, {seen:.0} canary calls (at least {needed:.0})")
             }
             Reason::Baking { seen, needed, .. } => write!(f, "baking: {seen:.0} of the {needed:.0} canary calls that this step needs"),
             Reason::NotCleared { sides, margin, minutes } => {
-                write!(f, "{sides}: harm is not proven, but {margin} is not excluded yet")?;
-                match minutes {
-                    Some(m) if *m < 120.0 => write!(f, "; at this pace about {:.0} more minutes", m.max(1.0)),
-                    Some(m) => write!(f, "; at this pace about {:.0} more hours", m / 60.0),
-                    None => Ok(()),
-                }
+                write!(f, "{sides}: no harm is proven, but a rise of {margin} cannot be ruled out yet")?;
+                minutes.map_or(Ok(()), |m| write!(f, "; at this pace about {} more", spell(m)))
             }
-            Reason::Cleared { sides, margin } => write!(f, "{sides}: {margin} is excluded, as for every other metric"),
+            Reason::Cleared { sides, margin } => {
+                write!(f, "{sides}: a rise of {margin} is ruled out, and every other metric is within its own bound")
+            }
             Reason::TimeUp { sides, margin, then } => {
-                write!(f, "the step's time is up; {sides}: harm is not proven, {margin} is not excluded")?;
+                write!(f, "the step's time is up; {sides}: no harm is proven, and a rise of {margin} is not ruled out")?;
                 f.write_str(match then {
                     OnCap::Advance => ", and the policy goes on",
                     OnCap::Hold => "; a person must decide",
@@ -238,7 +254,11 @@ impl fmt::Display for Reason {
     }
 }
 
+fn points(n: f64) -> String {
+    if n == 1.0 { "1 point".to_owned() } else { format!("{n} points") }
+}
+
 /// An amount in the metric's unit.
 pub(super) fn amount(metric: &Metric, size: f64) -> String {
-    if metric.is_mean() { format!("+{:.0} %", 100.0 * size) } else { format!("+{} points", (1000.0 * size).round() / 10.0) }
+    if metric.is_mean() { format!("{:.0} %", 100.0 * size) } else { points((1000.0 * size).round() / 10.0) }
 }

@@ -5,9 +5,11 @@
 //! recorded looks gives the same state to the last bit.
 
 use super::eprocess::{Counts, Factors, Mixture, Onset, Overdispersion, Spread, Times, additive, conditional, gaussian};
-use super::explain::{Reason, Side, Sides, amount};
+use super::explain::{Reason, amount};
+use super::ladder::{CLEARANCE, LOW_WEIGHT, Probe, stage};
 use super::settings::{Counter, Factor, Figure, Metric, OnCap, Settings, TIMES, Tally, Window};
 use super::srm::ShareCheck;
+use crate::measurement::{Side, Sides};
 use serde::{Deserialize, Serialize};
 use std::collections::VecDeque;
 
@@ -36,10 +38,6 @@ const HINT_CALLS: f64 = 20.0;
 const WATCH: f64 = 1.5;
 /// The same for one metric by itself: late in a rollout the others' spent priors would hide it in the average.
 const WATCH_ONE: f64 = 3.0;
-/// Canary calls that a step needs.
-const STEP_CALLS: f64 = 20.0;
-/// Multiples of the margin that must be excluded to leave a weight, and the chance of passing a canary at that multiple.
-const CLEARANCE: [(f64, f64); 3] = [(6.0, 0.2), (3.0, 0.1), (1.0, 0.1)];
 /// A clearance once reached stays, while at least this share of it (in nats) is left.
 const LATCH: f64 = 0.5;
 /// More evidence than this for health would only delay the detection of the opposite.
@@ -47,17 +45,11 @@ const MOST_CLEAR: f64 = 40.0;
 /// Nats with which an equal canary would be expected to have cleared the last step.
 const COULD_TELL: f64 = 5.0;
 
-/// First weight where the plan's would see fewer than `LOW_CALLS` an hour. A canary call tells the less the higher the weight is,
-/// so half of it goes first.
-const LOW_WEIGHT: f64 = 20.0;
-const LOW_CALLS: f64 = 20.0;
-/// Canary calls wanted from the probe within so many minutes, and those that end it.
-const PROBE_CALLS: f64 = 24.0;
-const PROBE_MINUTES: u32 = 5;
-
 /// A fair split crosses this once in twenty rollouts; it holds, and passes.
 const SHARE_GATE: f64 = 20.0;
 const SHARE_ALERT: f64 = 1000.0;
+/// A fair split looks so in one of 100,000 rollouts: enough to take the calls away where too many of them reach the canary.
+const OUT_OF_HAND: f64 = 1e5;
 
 /// What the measurements gave since the last look.
 #[derive(Debug, Clone, Copy)]
@@ -65,6 +57,17 @@ pub enum Reading<'a> {
     /// New or restated windows, in any order, perhaps none.
     Windows(&'a [Window]),
     /// They could not be read.
+    Unreadable,
+}
+
+/// Whether there was anything new to judge.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Data {
+    /// Something was measured since the last look.
+    Fresh,
+    /// Nothing was.
+    Nothing,
+    /// It could not be read.
     Unreadable,
 }
 
@@ -121,11 +124,10 @@ pub struct MetricEvidence {
 /// The judge of one rollout.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Sequential {
+    /// Its plan is the ladder: with the weights below the file's that come first.
     settings: Settings,
     /// Percent that it decided last, or found in force.
     weight: f64,
-    /// Index into the plan of what follows, after the probe.
-    next: usize,
     probe: Option<Probe>,
     /// The weight has just changed: a fault would like to begin here.
     changed: bool,
@@ -139,36 +141,6 @@ pub struct Sequential {
     metrics: Vec<State>,
     open: Vec<Block>,
     recent: VecDeque<Window>,
-}
-
-/// A start below the first weight, until a few canary calls show nothing gross.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-enum Probe {
-    /// The plan's first weight would expose many calls before the first look. The time does not count towards the first step.
-    HighVolume,
-    /// Too few calls for the plan's first weight; the raised one follows, and the time counts.
-    LowVolume {
-        /// Percent.
-        then: f64,
-    },
-}
-
-impl Probe {
-    /// Canary calls that end it.
-    fn calls(self) -> f64 {
-        match self {
-            Probe::HighVolume => 15.0,
-            Probe::LowVolume { .. } => 8.0,
-        }
-    }
-
-    /// Evidence of harm that prolongs it.
-    fn evidence(self) -> f64 {
-        match self {
-            Probe::HighVolume => 2.0,
-            Probe::LowVolume { .. } => 1.3,
-        }
-    }
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -261,26 +233,12 @@ impl Sequential {
     /// A rollout that begins now, and its first weight. Settings that do not hold together are refused.
     pub fn start(settings: Settings) -> Result<(Sequential, Judgement), String> {
         settings.check()?;
-        let (volume, every, first) = (settings.expected_calls_per_hour, settings.look_every, settings.plan[0]);
-        let per_look = PROBE_CALLS / f64::from(PROBE_MINUTES.div_ceil(every));
-        let small = (1000.0 * per_look / (volume * f64::from(every) / 60.0)).max(1.0).round() / 10.0;
-        let low_volume = volume * first / 100.0 < LOW_CALLS && first < LOW_WEIGHT;
-        let (weight, probe, next) = if low_volume {
-            // The raised weight stands for all of the plan's steps up to a quarter, so that it is not raised twice.
-            let next = settings.plan.iter().position(|w| *w > LOW_WEIGHT.max(25.0)).unwrap_or(settings.plan.len() - 1);
-            let then = LOW_WEIGHT.min(settings.plan[1]);
-            (first.max(then / 2.0), Some(Probe::LowVolume { then }), next)
-        } else if small <= first / 2.0 {
-            (small, Some(Probe::HighVolume), 0)
-        } else {
-            (first, None, 1)
-        };
+        let ladder = settings.ladder()?;
         let metrics = settings.metrics.iter().map(State::new).collect();
         let judge = Sequential {
-            settings,
-            weight,
-            next,
-            probe,
+            weight: ladder.weights[0],
+            settings: Settings { plan: ladder.weights, ..settings },
+            probe: ladder.probe,
             changed: false,
             minutes: 0,
             step_canary: 0.0,
@@ -291,7 +249,8 @@ impl Sequential {
             open: Vec::new(),
             recent: VecDeque::with_capacity(MEMORY as usize + 1),
         };
-        let reason = Reason::Start { probe: probe.is_some(), low_volume, weight };
+        let low_volume = matches!(judge.probe, Some(Probe::LowVolume { .. }));
+        let reason = Reason::Start { probe: judge.probe.is_some(), low_volume, weight: judge.weight };
         let judgement = judge.say(Action::Hold, reason);
         Ok((judge, judgement))
     }
@@ -301,13 +260,31 @@ impl Sequential {
         self.weight
     }
 
-    /// Looks at what was measured while `in_force` percent of the calls went to the canary.
+    /// Looks at what was measured while `in_force` percent of the calls went to the canary, decides, and takes its own decision
+    /// for granted: from then on it waits for calls at the new weight.
     pub fn look(&mut self, in_force: f64, reading: Reading<'_>) -> Judgement {
-        self.adopt(in_force);
-        let windows = match reading {
-            Reading::Windows(windows) => windows,
-            Reading::Unreadable => &[],
+        let data = match reading {
+            Reading::Windows(windows) if self.observe(in_force, windows) => Data::Fresh,
+            Reading::Windows(_) => Data::Nothing,
+            Reading::Unreadable => {
+                self.observe(in_force, &[]);
+                Data::Unreadable
+            }
         };
+        let judgement = self.verdict(data);
+        if matches!(judgement.action, Action::Advance | Action::Promote) {
+            self.step_to(judgement.weight);
+        }
+        judgement
+    }
+
+    /// Takes what was measured while `in_force` percent of the calls went to the canary, and decides nothing. False if it held
+    /// nothing that was not known. A weight that is not the judge's own was set by a person or by whoever keeps the plan: it judges
+    /// what is, and goes on along the plan from there.
+    pub fn observe(&mut self, in_force: f64, windows: &[Window]) -> bool {
+        if (in_force - self.weight).abs() >= 1e-9 && (0.0..=100.0).contains(&in_force) {
+            self.step_to(in_force);
+        }
         let fresh = self.take(windows);
         self.changed = false;
         for state in &mut self.metrics {
@@ -315,7 +292,17 @@ impl Sequential {
                 *best = best.max(now);
             }
         }
-        self.decide(fresh, matches!(reading, Reading::Unreadable))
+        fresh
+    }
+
+    /// No minute that was seen so far will be restated: what was kept to compare with goes.
+    pub fn forget_minutes(&mut self) {
+        self.recent.clear();
+    }
+
+    /// Minutes with data at the weight in force.
+    pub fn minutes(&self) -> u32 {
+        self.minutes
     }
 
     /// Where the evidence stands.
@@ -330,25 +317,27 @@ impl Sequential {
         Evidence { harm: self.harm(), share, share_alert: share >= SHARE_ALERT, metrics: metrics.collect() }
     }
 
-    /// A weight that is not the judge's own was set by a person or has not arrived yet: judge what is, and go on along the plan.
-    fn adopt(&mut self, in_force: f64) {
-        if (in_force - self.weight).abs() < 1e-9 || !(0.0..=100.0).contains(&in_force) {
-            return;
+    fn step_to(&mut self, weight: f64) {
+        match self.probe.take() {
+            // The minutes and calls of this probe count towards the step.
+            Some(Probe::LowVolume { then }) if weight == then => {
+                self.weight = weight;
+                return;
+            }
+            Some(Probe::HighVolume) if self.next_weight() == weight => self.changed = false,
+            _ => self.changed = weight > self.weight,
         }
-        let plan = &self.settings.plan;
-        self.next = plan.iter().position(|w| *w > in_force).unwrap_or(plan.len());
-        self.probe = None;
-        self.changed = in_force > self.weight;
-        self.enter(in_force);
-    }
-
-    fn enter(&mut self, weight: f64) {
         self.weight = weight;
         (self.minutes, self.step_canary, self.step_stable) = (0, 0.0, 0.0);
         for state in &mut self.metrics {
             state.step = [0.0; 4];
             state.known_minutes = 0;
         }
+    }
+
+    /// What follows the weight in force on the plan.
+    fn next_weight(&self) -> f64 {
+        self.settings.plan.iter().copied().find(|w| *w > self.weight).unwrap_or(100.0)
     }
 
     /// Takes the windows; false if they hold nothing that was not known.
@@ -399,6 +388,8 @@ impl Sequential {
                 while self.recent.front().is_some_and(|w| w.start + MEMORY <= newest.max(window.start)) {
                     self.recent.pop_front();
                 }
+                // Read back or grown, it would keep room for a third more than it ever holds.
+                self.recent.shrink_to(MEMORY as usize + 1);
                 self.all_minutes = self.all_minutes.saturating_add(1);
                 self.minutes = self.minutes.saturating_add(u32::from(ours));
             }
@@ -464,11 +455,15 @@ impl Sequential {
         self.settings.metrics.iter().zip(&self.metrics).map(|(m, s)| m.weight / all * s.harm.value()).sum()
     }
 
-    fn decide(&mut self, fresh: bool, unreadable: bool) -> Judgement {
+    /// What the evidence calls for. Nothing is changed by asking.
+    pub fn verdict(&self, data: Data) -> Judgement {
         let (harm, limit) = (self.harm(), 1.0 / self.settings.alpha);
         if harm >= limit {
             let (metric, state) = self.worst();
-            let reason = Reason::Harm { sides: state.sides(metric), tolerance: amount(metric, metric.tolerance), evidence: harm };
+            let sides = state.sides(metric);
+            let stable = sides.stable.figure();
+            let limit = if metric.is_mean() { stable * (1.0 + metric.tolerance) } else { stable + metric.tolerance };
+            let reason = Reason::Harm { sides, limit, tolerance: amount(metric, metric.tolerance), evidence: harm };
             return Judgement { action: Action::Rollback, weight: 0.0, reason };
         }
         if self.weight >= 100.0 {
@@ -476,12 +471,20 @@ impl Sequential {
         }
         let share = self.share.value();
         if share >= SHARE_GATE {
-            let of = (self.step_canary + self.step_stable).max(1.0);
-            let reason = Reason::SampleRatio { share: 100.0 * self.step_canary / of, weight: self.weight, evidence: share };
-            return self.say(Action::Hold, reason);
+            let percent = 100.0 * self.step_canary / (self.step_canary + self.step_stable).max(1.0);
+            // More callers than anybody agreed to: nothing is wrong with the canary as far as we know, but the exposure is out of hand.
+            let out_of_hand = share >= OUT_OF_HAND && percent > 2.0 * self.weight && self.weight < 50.0;
+            let reason = Reason::SampleRatio { share: percent, weight: self.weight, evidence: share, out_of_hand };
+            return match out_of_hand {
+                true => Judgement { action: Action::Rollback, weight: 0.0, reason },
+                false => self.say(Action::Hold, reason),
+            };
         }
-        if !fresh || self.weight <= 0.0 {
-            return self.say(Action::Hold, if unreadable { Reason::Unreadable } else { Reason::NoData });
+        match data {
+            Data::Unreadable => return self.say(Action::Hold, Reason::Unreadable),
+            Data::Nothing => return self.say(Action::Hold, Reason::NoData),
+            Data::Fresh if self.weight <= 0.0 => return self.say(Action::Hold, Reason::NoData),
+            Data::Fresh => {}
         }
         if let Some(probe) = self.probe {
             return self.probing(probe, harm);
@@ -490,29 +493,31 @@ impl Sequential {
         if let Some(reason) = self.suspect(harm) {
             return self.say(Action::Hold, reason);
         }
-        if minutes < of || self.step_canary < STEP_CALLS {
-            return self.say(Action::Hold, Reason::Baking { minutes, of, seen: self.step_canary, needed: STEP_CALLS });
+        let needed = f64::from(self.settings.min_calls);
+        if minutes < of || self.step_canary < needed {
+            let waiting = f64::from(of.saturating_sub(minutes));
+            let left = self.minutes_until(needed).map(|m| m.max(waiting)).or((self.step_canary >= needed).then_some(waiting));
+            return self.say(Action::Hold, Reason::Baking { minutes, of, seen: self.step_canary, needed, left });
         }
         self.clear()
     }
 
-    fn probing(&mut self, probe: Probe, harm: f64) -> Judgement {
+    fn probing(&self, probe: Probe, harm: f64) -> Judgement {
         let (seen, needed) = (self.step_canary, probe.calls());
         if seen < needed {
-            return self.say(Action::Hold, Reason::Probing { seen, needed });
+            return self.say(Action::Hold, Reason::Probing { seen, needed, minutes: self.minutes_until(needed) });
         }
         if harm >= probe.evidence() {
             let reason = self.watching(harm);
             return self.say(Action::Hold, reason);
         }
-        self.probe = None;
-        match probe {
-            Probe::HighVolume => self.advance(|to| Reason::ProbeClean { seen, to }, false),
-            Probe::LowVolume { then } => {
-                self.weight = then;
-                self.say(Action::Advance, Reason::ProbeClean { seen, to: then })
-            }
-        }
+        self.advance(Reason::ProbeClean { seen, to: self.next_weight() })
+    }
+
+    /// Minutes until so many canary calls of this step have been seen, at its pace so far.
+    fn minutes_until(&self, calls: f64) -> Option<f64> {
+        let pace = self.step_canary / f64::from(self.minutes.max(1));
+        (pace > 0.0).then(|| (calls - self.step_canary).max(0.0) / pace)
     }
 
     /// Enough evidence of harm to stay where we are.
@@ -536,14 +541,14 @@ impl Sequential {
     }
 
     /// No harm is in sight: is enough excluded to go on?
-    fn clear(&mut self) -> Judgement {
+    fn clear(&self) -> Judgement {
         let required = |m: &Metric, s: &State| m.required && !s.is_available(self.minutes);
         if let Some((m, _)) = self.both().find(|(m, s)| required(m, s)) {
             let metric = m.name.clone();
             return self.say(Action::Hold, Reason::Unavailable { metric });
         }
-        let last = self.weight >= 50.0 || self.next + 1 >= self.settings.plan.len();
-        let stage = if last { 2 } else { usize::from(self.weight >= LOW_WEIGHT) };
+        let stage = stage(self.weight, self.next_weight());
+        let last = stage == 2;
         let (multiple, level) = CLEARANCE[stage];
         let bar = f64::ln(1.0 / level);
         let lag = |s: &State| (bar - s.best[stage]).max(LATCH * bar - s.clear[stage]);
@@ -555,7 +560,7 @@ impl Sequential {
         };
         let (sides, margin, lacking) = (state.sides(metric), amount(metric, multiple * metric.margin), lag(state));
         if lacking <= 0.0 {
-            return self.advance(|_| Reason::Cleared { sides, margin }, true);
+            return self.advance(Reason::Cleared { sides, margin });
         }
         if self.minutes >= self.settings.max_step {
             let then = self.settings.on_cap;
@@ -564,7 +569,7 @@ impl Sequential {
                 OnCap::Rollback => {
                     return Judgement { action: Action::Rollback, weight: 0.0, reason: Reason::TimeUp { sides, margin, then } };
                 }
-                OnCap::Advance if self.looks_harmless(last) => return self.advance(|_| Reason::TimeUp { sides, margin, then }, true),
+                OnCap::Advance if self.looks_harmless(last) => return self.advance(Reason::TimeUp { sides, margin, then }),
                 OnCap::Advance => {}
             }
         }
@@ -580,12 +585,9 @@ impl Sequential {
         low && !(last && self.both().any(|(m, s)| s.could_tell(m)))
     }
 
-    fn advance(&mut self, reason: impl FnOnce(f64) -> Reason, counts_as_change: bool) -> Judgement {
-        let to = self.settings.plan.get(self.next).copied().unwrap_or(100.0);
-        self.next += 1;
-        self.enter(to);
-        self.changed = counts_as_change;
-        self.say(if to >= 100.0 { Action::Promote } else { Action::Advance }, reason(to))
+    fn advance(&self, reason: Reason) -> Judgement {
+        let weight = self.next_weight();
+        Judgement { action: if weight >= 100.0 { Action::Promote } else { Action::Advance }, weight, reason }
     }
 
     fn say(&self, action: Action, reason: Reason) -> Judgement {

@@ -6,18 +6,22 @@
 //! canary that is worse by a margin.
 //!
 //! In reading order: [`special`] (the numerical ground), [`eprocess`] (one factor of evidence per block of calls), [`srm`] (is the
-//! split what was configured?), [`settings`] (metrics, windows), [`judge`] (blocks, state, decision), [`explain`] (the sentence).
+//! split what was configured?), [`settings`] (metrics, windows), [`ladder`] (the weights), [`judge`] (blocks, state, decision), [`explain`] (the sentence).
 //!
-//! Left out: guards that need a clock or a calendar (maintenance windows, lockouts, quarantine) and the watch after 100 %, where
-//! no concurrent stable exists any more.
+//! [`power`] tells what a rollout will see by when. [`alone`] is the watch at 100 %, where no concurrent stable exists any more. Left out: guards that need a clock or a calendar
+//! (maintenance windows, lockouts, quarantine).
 
+pub mod alone;
 pub mod eprocess;
 pub mod explain;
 pub mod judge;
+pub mod ladder;
+pub mod power;
 pub mod settings;
 pub mod special;
 pub mod srm;
 
-pub use explain::{Reason, Side, Sides};
-pub use judge::{Action, Evidence, Judgement, MetricEvidence, Reading, Sequential};
+pub use explain::{Reason, many, spell};
+pub use judge::{Action, Data, Evidence, Judgement, MetricEvidence, Reading, Sequential};
+pub use ladder::Exposure;
 pub use settings::{Counter, Factor, Figure, Metric, OnCap, Settings, Tally, Window};

@@ -1,5 +1,6 @@
 //! What the judge is told: metrics with a tolerance and a margin, the plan, and the windows.
 
+use super::ladder::Exposure;
 use serde::{Deserialize, Serialize};
 
 /// What is counted per cohort and minute.
@@ -266,8 +267,12 @@ pub struct Settings {
     pub min_step: u32,
     /// Minutes with data after which its time is up.
     pub max_step: u32,
+    /// Canary calls that a step takes at least.
+    pub min_calls: u32,
     /// Both cohorts together; for planning only.
     pub expected_calls_per_hour: f64,
+    /// How many callers may be at risk before Serin can react, if the owner says.
+    pub exposure: Option<Exposure>,
     /// Minutes between two looks.
     pub look_every: u32,
 }
@@ -281,7 +286,9 @@ impl Default for Settings {
             on_cap: OnCap::Advance,
             min_step: 30,
             max_step: 180,
+            min_calls: 20,
             expected_calls_per_hour: 600.0,
+            exposure: None,
             look_every: 1,
         }
     }
