@@ -1,9 +1,10 @@
 //! A function fails, times out or dies at every port call in turn; what runs next ends where nothing had happened.
 #![allow(clippy::unwrap_used, clippy::print_stdout)]
 
-use serin_acceptance::drive::{Stage, name};
+use serin_acceptance::drive::{Stage, name, quick_policy, sequential_policy};
 use serin_acceptance::world::Fault;
 use serin_core::phase::{Event, Phase};
+use serin_core::policy::{Minutes, Policy};
 
 const FLOW: &str = "main_ivr";
 
@@ -38,9 +39,15 @@ fn end(stage: &Stage) -> End {
     }
 }
 
+fn opened(version: &str, policy: &Policy) -> Stage {
+    let stage = Stage::new(&[FLOW]);
+    stage.start(Stage::plan(FLOW, version, policy.clone())).unwrap();
+    stage
+}
+
 /// Plays a rollout of a version to its end, and some minutes more.
-fn play(version: &str, fault: Option<(usize, Fault)>) -> (Stage, End) {
-    let mut stage = Stage::started(FLOW, version);
+fn play(version: &str, policy: &Policy, fault: Option<(usize, Fault)>) -> (Stage, End) {
+    let mut stage = opened(version, policy);
     stage.world.state().faults.extend(fault);
     stage.until(120, |s| s.phase(FLOW).is_terminal());
     for _ in 0..4 {
@@ -54,12 +61,16 @@ fn play(version: &str, fault: Option<(usize, Fault)>) -> (Stage, End) {
 
 /// Every call of an undisturbed run, each disturbed in a run of its own.
 fn disturbed_at_every_call(version: &str, fault: Fault) {
-    let (undisturbed, expected) = play(version, None);
+    disturbed_by(&quick_policy(), version, fault);
+}
+
+fn disturbed_by(policy: &Policy, version: &str, fault: Fault) {
+    let (undisturbed, expected) = play(version, policy, None);
     undisturbed.assert_lawful();
-    let opened = Stage::started(FLOW, version).world.state().calls.len();
+    let opened = opened(version, policy).world.state().calls.len();
     let calls = undisturbed.world.state().calls.clone();
     for (number, call) in calls.iter().enumerate().skip(opened) {
-        let (stage, reached) = play(version, Some((number, fault)));
+        let (stage, reached) = play(version, policy, Some((number, fault)));
         let context = || format!("{fault:?} at call {number}, {} {} of {}\n{}", call.name, call.detail, call.process, stage.story());
         assert!(stage.world.state().faults.is_empty(), "the fault was met: {}", context());
         assert_eq!(reached, expected, "{}", context());
@@ -126,4 +137,15 @@ fn a_broken_rollout_ends_the_same_when_any_read_lags() {
 #[test]
 fn a_broken_rollout_ends_the_same_when_any_write_lands_after_its_time_out() {
     disturbed_at_every_call("16.0", Fault::Late(5));
+}
+
+/// Long enough for summaries to be kept.
+#[test]
+fn a_rollout_by_the_default_rule_ends_the_same_when_any_call_fails_or_crashes() {
+    let policy = Policy { bake_time: Minutes(10), step_cap: Minutes(600), ..sequential_policy() };
+    for version in ["15.0", "16.0"] {
+        for fault in [Fault::Fail, Fault::CrashAfter] {
+            disturbed_by(&policy, version, fault);
+        }
+    }
 }

@@ -3,12 +3,13 @@
 //! A failing seed is printed; `SOUP_SEED=17 cargo test -p serin-acceptance --test laws` plays that one alone.
 #![allow(clippy::unwrap_used)]
 
-use serin_acceptance::drive::{Stage, evaluator_tick, minutes, name, quick_policy, race};
+use serin_acceptance::drive::{Stage, evaluator_tick, minutes, name, quick_policy, race, sequential_policy};
 use serin_acceptance::world::{Chaos, Fault};
 use serin_controller::evaluate::RolloutClock;
 use serin_controller::intervene::Action;
 use serin_core::phase::Phase;
-use serin_core::policy::{Policy, Rule};
+use serin_core::policy::{Mode, Policy, Rule, Threshold};
+use serin_core::rollout::Rollout;
 use serin_core::weight::Weight;
 use std::collections::BTreeMap;
 
@@ -27,9 +28,16 @@ struct Soup {
     calm: u32,
 }
 
-/// Small cohorts of whole calls are coarse; only what is clearly broken may fail here.
-fn policy() -> Policy {
-    Policy { rule: Rule::Threshold { abandon_points: 15.0, transfer_points: 25.0 }, ..quick_policy() }
+/// Small cohorts of whole calls are coarse; only what is clearly broken may fail here by the guide's rule. The default one needs no help.
+fn policy(rng: &mut fastrand::Rng) -> Policy {
+    let mode = [Mode::Act, Mode::Act, Mode::Act, Mode::Advise, Mode::Observe][rng.usize(..5)];
+    let policy = match (rng.bool(), quick_policy().rule) {
+        (true, Rule::Threshold(rule)) => {
+            Policy { rule: Rule::Threshold(Threshold { abandon_points: 15.0, transfer_points: 25.0, ..rule }), ..quick_policy() }
+        }
+        _ => sequential_policy(),
+    };
+    Policy { mode, ..policy }
 }
 
 impl Soup {
@@ -42,7 +50,8 @@ impl Soup {
             stage.world.state().wall_ahead = minutes(rng.i64(-100_000..100_000));
         }
         for flow in flows {
-            stage.start(Stage::plan(flow, if rng.bool() { "15.0" } else { "16.0" }, policy())).unwrap();
+            let version = if rng.bool() { "15.0" } else { "16.0" };
+            stage.start(Stage::plan(flow, version, policy(&mut rng))).unwrap();
         }
         Soup { stage, rng, calm: 0 }
     }
@@ -112,8 +121,9 @@ impl Soup {
                 format!("a hand deletes the percentage of {flow}")
             }
             73..83 => {
-                let actions = [Action::Pause, Action::Resume, Action::Resume, Action::Abort, Action::Rollback, Action::Clear];
-                let action = actions[self.rng.usize(..6)];
+                let actions =
+                    [Action::Pause, Action::Resume, Action::Resume, Action::Approve, Action::Abort, Action::Rollback, Action::Clear];
+                let action = actions[self.rng.usize(..7)];
                 let disturbed = self.rng.u32(..4) == 0;
                 if disturbed {
                     self.disturb(0.2);
@@ -125,7 +135,7 @@ impl Soup {
             }
             83..88 => {
                 let version = ["15.0", "16.0", "17.0"][self.rng.usize(..3)];
-                let accepted = self.stage.start(Stage::plan(flow, version, policy())).is_ok();
+                let accepted = self.stage.start(Stage::plan(flow, version, policy(&mut self.rng))).is_ok();
                 format!("a rollout of {version} on {flow}, accepted: {accepted}")
             }
             88..90 => {
@@ -219,15 +229,20 @@ impl Soup {
         let mut state = self.stage.world.state();
         state.check_at_rest();
         state.check_told();
-        let phases: Vec<Phase> = FLOWS[..known].iter().map(|f| state.rollout(&name(f)).unwrap().phase).collect();
-        for (flow, phase) in FLOWS.iter().zip(&phases) {
-            let offered = state.offered(&name(flow));
-            let allowed = if matches!(phase, Phase::NeedsHuman { .. }) { phase.weight() } else { Weight::ZERO };
+        let rollouts: Vec<Rollout> = FLOWS[..known].iter().map(|f| state.rollout(&name(f)).unwrap()).collect();
+        for (flow, rollout) in FLOWS.iter().zip(&rollouts) {
+            let (offered, phase) = (state.offered(&name(flow)), &rollout.phase);
+            let allowed = match phase {
+                Phase::NeedsHuman { .. } => phase.weight(),
+                // Where Serin only observed, a person's percentage stays.
+                _ if rollout.is_observed() && !rollout.is_contained() => Weight::FULL,
+                _ => Weight::ZERO,
+            };
             if !phase.is_terminal() || offered > allowed {
                 state.violations.push(format!("law 8: {flow} stands at {phase} with {offered} % at the end"));
             }
         }
-        phases
+        rollouts.into_iter().map(|rollout| rollout.phase).collect()
     }
 }
 

@@ -42,15 +42,14 @@ CALLS_PER_HOUR = 3800  # mean over the day; between 5,900 and 7,600 in the hours
 HEALTHY = {"error": 0.015, "abandon": 0.06, "transfer": 0.22}
 BROKEN = {**HEALTHY, "error": 0.15}
 ROLLOUT_FILE = """\
-# A rollout as an engineer writes it; the policy is the default one but for what stands here.
+# A rollout as an engineer writes it; the policy is the default one, and knows how many calls to expect.
 flow: {flow}
 stable: {{flow_id: {stable}}}
 canary: {{flow_id: {canary}, version: "{version}"}}
 labels: {{stable: v1, canary: v2}}
 policy:
   steps: [5, 25, 50]
-  breach_limit: 3 # with 20 calls a look of the default rule is a coin; three in a row are rarely chance
-  errors: {{percent: 5, windows: 3, min_calls: 20}}
+  expected_calls_per_hour: 6700
 """
 COLUMNS = "{:<6} {:<13} {:>6}  {:>7} {:>6} {:>7} {:>6}  {:>7} {:>6} {:>7} {:>6}  {:<11} {}"
 
@@ -268,7 +267,7 @@ TOLD = {"Requested", "StepStarted", "PromotionStarted", "BakeFinished", "Finaliz
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--seed", type=int, default=SEED, help="of the callers; the guides' rule is noisy, and some seeds roll a healthy change back")
+    parser.add_argument("--seed", type=int, default=SEED, help="of the callers")
     parser.add_argument("--keep", action="store_true", help="keep everything up at the end")
     chosen = parser.parse_args()
     try:

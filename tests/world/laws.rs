@@ -3,7 +3,8 @@
 use super::{State, Writer};
 use serin_core::ledger::{Hash, verify};
 use serin_core::phase::{Event, Phase};
-use serin_core::rollout::{Cause, FlowName, Rollout};
+use serin_core::policy::Mode;
+use serin_core::rollout::{Actor, Cause, FlowName, Rollout};
 use serin_core::weight::Weight;
 
 impl State {
@@ -62,16 +63,30 @@ impl State {
             self.projections.entry(flow.clone()).or_default().hand = None;
         }
         let rollout = self.rollout(flow).expect("an entry belongs to a rollout");
-        let first = rollout.plan.policy.first_step();
+        let policy = &rollout.plan.policy;
+        let first = policy.step_after(Weight::ZERO);
         let rises = match &entry.event {
-            Event::StepStarted { weight, .. } => *weight != first,
-            Event::PromotionStarted { .. } | Event::BakeFinished => true,
+            Event::StepStarted { weight, .. } => Some(*weight) != first,
+            Event::PromotionStarted { .. } => first.is_some(),
+            Event::BakeFinished => true,
             _ => false,
         };
         let blind = self.traffic.silent || self.outages.contains("analytics");
         let seen = entry.evidence.map_or(0, |e| e.canary.calls);
-        if rises && (blind || seen < rollout.plan.policy.min_canary_calls) {
+        // A probe ends on a few calls that show nothing gross.
+        let probing = policy.step_after(Weight::ZERO).is_some_and(|first| first == rollout.in_force.weight && first != policy.steps[0]);
+        let needed = if probing { 8 } else { policy.min_canary_calls };
+        if rises && (blind || seen < needed) {
             self.violated(2, format!("{flow}: {} on {seen} canary calls, analytics down: {blind}", entry.event.name()));
+        }
+        let ours = !matches!(entry.by, Actor::Person(_) | Actor::BreakGlass);
+        let writes = entry.event.needs_containment() || matches!(entry.event, Event::StepStarted { .. } | Event::PromotionStarted { .. });
+        if policy.mode == Mode::Observe
+            && ours
+            && writes
+            && !matches!(entry.event, Event::RollbackStarted { cause: Cause::Requested { .. } })
+        {
+            self.violated(4, format!("{flow}: {} by {} in a rollout that is only observed", entry.event.name(), entry.by));
         }
         let runs = self.flows[&rollout.plan.canary.flow_id].configuration().to_owned();
         let healthy = self.traffic.noise.is_none() && self.traffic.behavior[&runs].error < 0.05;
@@ -79,7 +94,7 @@ impl State {
             self.violated(2, format!("{flow}: {} while configuration `{runs}` is healthy", entry.why));
         }
         if let Event::StepStarted { weight, .. } = &entry.event
-            && !rollout.plan.policy.steps.contains(weight)
+            && !policy.weights().contains(weight)
         {
             self.violated(4, format!("{flow}: {weight} % is no step of the plan"));
         }
@@ -102,6 +117,9 @@ impl State {
         for flow in self.books.keys().cloned().collect::<Vec<_>>() {
             self.check_chain(&flow);
             let Some(rollout) = self.rollout(&flow) else { continue };
+            if rollout.is_observed() && !rollout.is_contained() {
+                continue; // The percentage is a person's, and stays so.
+            }
             let offered = self.offered(&flow);
             let writer: Option<Writer> = self.last_writer(&flow);
             if offered > rollout.phase.weight() {

@@ -22,11 +22,22 @@ pub struct FlowBook {
     active: Option<ActiveFlow>,
     /// Windows of a rollout, by hour.
     windows: BTreeMap<(String, i64), Vec<Window>>,
+    /// What the hours before told, by rollout.
+    pub summaries: BTreeMap<String, String>,
 }
 
 impl FlowBook {
     fn new() -> FlowBook {
-        FlowBook { entries: Vec::new(), first: 0, fence: 0, lease: None, last_rollback: None, active: None, windows: BTreeMap::new() }
+        FlowBook {
+            entries: Vec::new(),
+            first: 0,
+            fence: 0,
+            lease: None,
+            last_rollback: None,
+            active: None,
+            windows: BTreeMap::new(),
+            summaries: BTreeMap::new(),
+        }
     }
 
     fn head(&self) -> Hash {
@@ -186,6 +197,19 @@ impl Ledger for Process {
             Ok(())
         };
         self.step("ledger.record_windows", flow.as_str(), unavailable, keep).await
+    }
+
+    async fn summary(&self, flow: &FlowName, rollout: &str) -> Result<Option<String>, LedgerError> {
+        let recall = |s: &mut State| Ok(s.book(flow).summaries.get(rollout).cloned());
+        self.step("ledger.summary", flow.as_str(), unavailable, recall).await
+    }
+
+    async fn record_summary(&self, flow: &FlowName, rollout: &str, summary: &str) -> Result<(), LedgerError> {
+        let keep = |s: &mut State| {
+            s.book(flow).summaries.insert(rollout.to_owned(), summary.to_owned());
+            Ok(())
+        };
+        self.step("ledger.record_summary", flow.as_str(), unavailable, keep).await
     }
 
     async fn is_quarantined(&self, flow: &FlowName, configuration: &str) -> Result<bool, LedgerError> {
