@@ -30,8 +30,9 @@ check: need ## the fast part: formatting, lints, tests in process
 	cargo clippy --workspace --all-targets --locked -- -D warnings
 	cargo test --workspace --locked --quiet
 
-bench: need ## what takes minutes: the sequential judge's guarantee over 40,000 rollouts, and the cost of a look
+bench: need ## what takes minutes: the sequential judge's guarantee over 40,000 rollouts, and the time and memory of a tick
 	cargo test --release -p serin-core --locked -- --ignored --nocapture
+	cargo bench -p serin-core --locked --bench judge
 
 build: need ## all binaries, in the profile the local stack uses
 	cargo build --workspace --bins --locked
