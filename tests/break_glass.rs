@@ -292,3 +292,68 @@ fn a_promotion_that_got_stuck_with_all_calls_on_the_canary_can_still_be_taken_ba
     stage.until_phase(FLOW, "RolledBack", 5);
     stage.assert_lawful();
 }
+
+#[test]
+fn a_publish_by_hand_into_either_flow_is_contained_in_the_next_tick_and_says_who_did_it() {
+    for slot in ["canary", "stable"] {
+        for phase in ["Stepping", "Paused", "Baking"] {
+            let mut stage = Stage::started(FLOW, "15.0");
+            stage.until_phase(FLOW, if phase == "Baking" { "Baking" } else { "Stepping" }, 60);
+            if phase == "Paused" {
+                stage.person(FLOW, Action::Pause).unwrap().unwrap();
+            }
+            let id = format!("{FLOW}-{slot}");
+            stage.world.state().flows.get_mut(&id).unwrap().versions.insert("18.0".into(), "good".into());
+            stage.world.state().flows.get_mut(&id).unwrap().publish_by_hand("18.0", "Pat");
+            stage.minute();
+            stage.minute();
+            assert_eq!(stage.phase(FLOW), Phase::Contaminated, "{slot} in {phase}\n{}", stage.story());
+            assert_eq!((stage.offered(FLOW), stage.is_halted(FLOW)), (0.0, true));
+            let alert = stage.alerts().into_iter().find(|a| a.incident_type == "ROLLOUT_CONTAMINATED").unwrap();
+            for word in ["`Pat`", "18.0", slot, &id] {
+                assert!(alert.reason.contains(word), "{word} in {}", alert.reason);
+            }
+            assert!(stage.world.state().quarantine.is_empty(), "nobody blames the canary");
+            stage.assert_lawful();
+        }
+    }
+}
+
+#[test]
+fn nothing_rises_while_nobody_can_tell_what_the_flows_run() {
+    let mut stage = Stage::started(FLOW, "15.0");
+    stage.until_phase(FLOW, "Stepping", 10);
+    stage.world.state().outages.insert("analytics.running");
+    for _ in 0..12 {
+        stage.minute();
+    }
+    assert_eq!(stage.rollout(FLOW).in_force.weight.percent(), 5.0, "{}", stage.story());
+    let reason = stage.evaluate().unwrap().unwrap().flows[0].reason.clone();
+    assert!(reason.contains("could not be read"), "{reason}");
+    stage.world.state().outages.clear();
+    stage.until_phase(FLOW, "Promoted", 60);
+    stage.assert_lawful();
+}
+
+#[test]
+fn of_many_rollouts_each_has_its_turn_to_be_looked_at_and_a_tick_stays_cheap() {
+    let flows: Vec<String> = (0..35).map(|n| format!("flow_{n}")).collect();
+    let names: Vec<&str> = flows.iter().map(String::as_str).collect();
+    let mut stage = Stage::new(&names);
+    for flow in &names {
+        let policy = Policy { bake_time: Minutes(60), step_cap: Minutes(600), ..quick_policy() };
+        stage.start(Stage::plan(flow, "15.0", policy)).unwrap();
+    }
+    stage.until(20, |s| names.iter().all(|f| s.rollout(f).in_force.weight > serin_core::weight::Weight::ZERO));
+    let mut seen = std::collections::BTreeMap::new();
+    for _ in 0..4 {
+        let before = stage.world.state().calls.len();
+        stage.minute();
+        let state = stage.world.state();
+        let asked: Vec<&str> = state.calls[before..].iter().filter(|c| c.name == "analytics.running").map(|c| c.detail.as_str()).collect();
+        assert!(asked.len() <= 20, "{}", asked.len());
+        asked.iter().for_each(|flow| *seen.entry((*flow).to_owned()).or_insert(0) += 1);
+    }
+    assert_eq!(seen.len(), 70, "both flows of each, within four minutes");
+    stage.assert_lawful();
+}

@@ -162,6 +162,13 @@ impl Soup {
                 flow.locked_by = if flow.locked_by.is_some() { None } else { Some("Pat".into()) };
                 format!("Pat takes or leaves the lock of the {slot} flow")
             }
+            95 if self.rng.bool() => {
+                let slot = if self.rng.bool() { "stable" } else { "canary" };
+                let mut state = self.stage.world.state();
+                state.flows.get_mut(&format!("{flow}-{slot}")).unwrap().publish_by_hand(if slot == "stable" { "14.0" } else { "17.0" }, "Pat");
+                self.calm = 0;
+                format!("Pat publishes into the {slot} flow")
+            }
             95 => {
                 let mut state = self.stage.world.state();
                 let flow = state.flows.get_mut(&format!("{flow}-canary")).unwrap();

@@ -195,7 +195,7 @@ fn observe_follows_a_persons_percentage_says_what_it_would_do_and_writes_nothing
     stage.minute();
     stage.minute();
     assert_eq!(stage.phase(FLOW), Phase::Preparing, "it publishes nothing");
-    stage.world.state().flows.get_mut("main_ivr-canary").unwrap().published.push("15.0".into());
+    stage.world.state().flows.get_mut("main_ivr-canary").unwrap().publish_by_hand("15.0", "Pat");
     stage.until_phase(FLOW, "Stepping", 5);
     stage.world.state().person_sets(&name(FLOW), "5");
     stage.until(60, |s| s.rollout(FLOW).advised.is_some());
@@ -232,7 +232,7 @@ fn observe_follows_a_persons_percentage_says_what_it_would_do_and_writes_nothing
 fn a_person_ends_an_observed_rollout_and_then_the_calls_are_taken_away() {
     let mut stage = Stage::new(&[FLOW]);
     stage.world.state().person_sets(&name(FLOW), "0");
-    stage.world.state().flows.get_mut("main_ivr-canary").unwrap().published.push("15.0".into());
+    stage.world.state().flows.get_mut("main_ivr-canary").unwrap().publish_by_hand("15.0", "Pat");
     stage.start(Stage::plan(FLOW, "15.0", Policy { mode: Mode::Observe, ..sequential_policy() })).unwrap();
     stage.until_phase(FLOW, "Stepping", 5);
     stage.world.state().person_sets(&name(FLOW), "50");

@@ -19,12 +19,14 @@ pub struct FlowInGenesys {
     pub publish_takes: u32,
     /// Publishes that will fail.
     pub publish_fails: u32,
-    operation: Option<Running>,
+    /// Who published last, if it was not Serin.
+    pub published_by: Option<String>,
+    operation: Option<Operating>,
     operations: u32,
 }
 
 #[derive(Debug, Clone)]
-struct Running {
+struct Operating {
     id: String,
     target: String,
     looks_left: u32,
@@ -40,6 +42,7 @@ impl FlowInGenesys {
             locked_by: None,
             publish_takes: 2,
             publish_fails: 0,
+            published_by: None,
             operation: None,
             operations: 0,
         }
@@ -53,6 +56,12 @@ impl FlowInGenesys {
     /// The configuration that runs.
     pub fn configuration(&self) -> &str {
         &self.versions[self.runs()]
+    }
+
+    /// A person publishes a version in Architect.
+    pub fn publish_by_hand(&mut self, version: &str, by: &str) {
+        self.published.push(version.to_owned());
+        self.published_by = Some(by.to_owned());
     }
 
     fn look(&mut self) -> FlowState {
@@ -85,7 +94,7 @@ impl FlowInGenesys {
         let fails = self.publish_fails > 0;
         self.publish_fails = self.publish_fails.saturating_sub(1);
         let id = format!("{flow}-operation-{}", self.operations);
-        self.operation = Some(Running {
+        self.operation = Some(Operating {
             id: id.clone(),
             target: version.to_owned(),
             looks_left: self.publish_takes.max(1),

@@ -2,7 +2,7 @@
 
 use super::{Process, State};
 use jiff::{SignedDuration, Timestamp};
-use serin_controller::ports::{Analytics, CohortFlows, Unmeasured};
+use serin_controller::ports::{Analytics, CohortFlows, Running, Unmeasured};
 use serin_core::measurement::{Comparison, Counts, Window};
 use serin_core::rollout::FlowName;
 use std::collections::BTreeMap;
@@ -125,5 +125,13 @@ impl Analytics for Process {
             Ok(flows.iter().map(of_flow).collect())
         };
         self.step("analytics.measure", "", || Unmeasured("injected".into()), count).await
+    }
+
+    async fn running(&self, flow: &str) -> Result<Running, Unmeasured> {
+        let look = |s: &mut State| {
+            let flow = &s.flows[flow];
+            Ok(Running { version: Some(flow.runs().to_owned()), by: flow.published_by.clone() })
+        };
+        self.step("analytics.running", flow, || Unmeasured("injected".into()), look).await
     }
 }

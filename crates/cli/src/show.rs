@@ -34,7 +34,7 @@ impl Line {
         let watched = rollout.filter(|r| r.phase.is_watched()).zip(recalled);
         let analysis = watched.map(|(rollout, recalled)| recalled.judge(rollout, now));
         let explanation = watched.zip(analysis.as_ref()).map(|((rollout, _), analysis)| {
-            let facts = Facts { rollout, seen, analysis: Some(analysis), last_data: analysis.last_data, now };
+            let facts = Facts { rollout, seen, analysis: Some(analysis), drift: None, now };
             explain(&decide(&facts), &facts)
         });
         Line {

@@ -5,7 +5,7 @@
 
 use crate::contain::{Target, contain};
 use crate::outbox;
-use crate::ports::{ActiveFlow, Analytics, Authority, Clock, CohortFlows, Lease, Ledger, LedgerError, Notifier, Parameters};
+use crate::ports::{ActiveFlow, Analytics, Authority, Clock, CohortFlows, Lease, Ledger, LedgerError, Notifier, Parameters, Unmeasured};
 use crate::record::{Opened, Record, open, record};
 use futures::future::join_all;
 use jiff::{SignedDuration, Timestamp};
@@ -132,6 +132,8 @@ const LEASE_FOR: SignedDuration = SignedDuration::from_secs(60);
 const RAISE_MARGIN: SignedDuration = SignedDuration::from_secs(15);
 /// Minutes read again at every tick, for counts that were reported late.
 const REREAD: SignedDuration = RESTATED;
+/// Rollouts whose flows are looked at in a tick, besides those that are about to rise.
+const LOOKED_AT: usize = 10;
 /// How far back the guards look, at most.
 const GUARDS_REACH: SignedDuration = SignedDuration::from_mins(60);
 /// How long whoever contained a rollout has to record why, before a tick records that it found it so.
@@ -148,6 +150,8 @@ struct Visit {
     /// Start of the earliest window that this tick read anew.
     read_from: Option<Timestamp>,
     analysis: Option<Analysis>,
+    /// What somebody changed by hand of what is being compared.
+    drift: Option<String>,
     decision: Decision,
     explanation: Option<Explanation>,
     trouble: Vec<String>,
@@ -183,9 +187,9 @@ where
     observe(ports, &mut visits, now).await;
     let fresh = ports.clock.now().duration_since(started) <= STALE_AFTER;
     for visit in &mut visits {
-        let (decision, explanation) = settle(visit, now, fresh);
-        (visit.decision, visit.explanation) = (decision, Some(explanation));
+        settle(visit, now, fresh);
     }
+    look_for_drift(ports, &mut visits, now, fresh).await;
     contain_failed(ports.parameters, &mut visits).await;
     // Only now: a ledger that hangs must not stand between a failed verdict and the callers.
     join_all(visits.iter_mut().map(|visit| record_measurements(ports.ledger, visit))).await;
@@ -240,6 +244,7 @@ async fn visit<L: Ledger, P: Parameters, A, N, C>(
         recalled,
         read_from: None,
         analysis: None,
+        drift: None,
         decision,
         explanation: None,
         trouble,
@@ -369,7 +374,12 @@ async fn record_measurements(ledger: &impl Ledger, visit: &mut Visit) {
 }
 
 /// The decision on one flow, explained; pure but for what the visit gathered.
-fn settle(visit: &Visit, now: Timestamp, fresh: bool) -> (Decision, Explanation) {
+fn settle(visit: &mut Visit, now: Timestamp, fresh: bool) {
+    let (decision, explanation) = decided(visit, now, fresh);
+    (visit.decision, visit.explanation) = (decision, Some(explanation));
+}
+
+fn decided(visit: &Visit, now: Timestamp, fresh: bool) -> (Decision, Explanation) {
     let rollout = visit.rollout();
     // Without its parameters a flow can still fail or run out of time, but nothing may rise: `seen` as recorded explains nothing new.
     let unread;
@@ -381,8 +391,7 @@ fn settle(visit: &Visit, now: Timestamp, fresh: bool) -> (Decision, Explanation)
             &unread
         }
     };
-    let last_data = visit.analysis.as_ref().and_then(|a| a.last_data);
-    let facts = Facts { rollout, seen, analysis: visit.analysis.as_ref(), last_data, now };
+    let facts = Facts { rollout, seen, analysis: visit.analysis.as_ref(), drift: visit.drift.as_deref(), now };
     let decision = match (decide(&facts), &visit.seen) {
         (decision, Err(reason)) if decision.rises() => Decision::Hold(HoldReason::MetricsUnavailable(reason.clone())),
         (decision, _) if decision.rises() && !fresh => {
@@ -392,6 +401,48 @@ fn settle(visit: &Visit, now: Timestamp, fresh: bool) -> (Decision, Explanation)
     };
     let explanation = explain(&decision, &facts);
     (decision, explanation)
+}
+
+/// Whether both flows still run what is being compared. Asked of whatever is about to rise, and of some others in turn, so that the
+/// requests of a tick stay few however many rollouts there are.
+async fn look_for_drift<L, P, A: Analytics, N, C>(ports: &Ports<'_, L, P, A, N, C>, visits: &mut [Visit], now: Timestamp, fresh: bool) {
+    let watched: Vec<usize> = (0..visits.len()).filter(|i| visits[*i].rollout().phase.is_watched()).collect();
+    let turns = watched.len().div_ceil(LOOKED_AT).max(1);
+    let turn = now.as_second().div_euclid(60).rem_euclid(turns as i64) as usize;
+    let due = watched.iter().enumerate().filter(|(n, i)| n % turns == turn || visits[**i].decision.rises()).map(|(_, i)| *i);
+    let asked: Vec<(usize, CohortFlows)> = due.filter_map(|i| Some((i, visits[i].cohorts()?))).collect();
+    let answers = join_all(asked.iter().map(|(_, cohorts)| drifted(ports.analytics, cohorts))).await;
+    for ((i, _), answer) in asked.into_iter().zip(answers) {
+        let visit = &mut visits[i];
+        match answer {
+            Ok(None) => {}
+            Ok(Some(drift)) => {
+                visit.drift = Some(drift);
+                settle(visit, now, fresh);
+            }
+            // Only a rise needs to know. Whoever comes next asks again.
+            Err(unmeasured) if visit.decision.rises() => {
+                let unknown = Verdict::Error(format!("whether both flows still run what is compared could not be read: {unmeasured}"));
+                visit.analysis.iter_mut().for_each(|a| a.verdict = unknown.clone());
+                settle(visit, now, fresh);
+            }
+            Err(_) => {}
+        }
+    }
+}
+
+async fn drifted(analytics: &impl Analytics, cohorts: &CohortFlows) -> Result<Option<String>, Unmeasured> {
+    for (slot, (flow, version)) in [("canary", &cohorts.canary), ("stable", &cohorts.stable)] {
+        let running = analytics.running(flow).await?;
+        if running.version.as_ref() != Some(version) {
+            let by = running.by.map_or_else(|| "somebody".to_owned(), |by| format!("`{by}`"));
+            let now = running.version.map_or_else(|| "no version".to_owned(), |v| format!("version {v}"));
+            return Ok(Some(format!(
+                "{by} published {now} into the {slot} flow {flow}, which ran {version} when this rollout began to compare"
+            )));
+        }
+    }
+    Ok(None)
 }
 
 /// Calls go to stable before anybody is told, whoever holds the lease; and what a record already calls for is repaired with it.

@@ -228,6 +228,15 @@ pub struct CohortFlows {
     pub canary: (String, String),
 }
 
+/// What a flow runs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Running {
+    /// The published version, if any.
+    pub version: Option<String>,
+    /// Who published it, as far as the vendor tells.
+    pub by: Option<String>,
+}
+
 /// Why nothing was measured. It says nothing about any canary.
 #[derive(Debug, Clone, thiserror::Error)]
 #[error("{0}")]
@@ -237,6 +246,8 @@ pub struct Unmeasured(pub String);
 pub trait Analytics {
     /// Per-minute counts of the cohorts, for whole minutes from `from` to before `to`, in the order asked. One query covers many flows.
     fn measure(&self, flows: &[CohortFlows], from: Timestamp, to: Timestamp) -> impl Future<Output = Result<Vec<Vec<Window>>, Unmeasured>>;
+    /// What a flow runs now.
+    fn running(&self, flow: &str) -> impl Future<Output = Result<Running, Unmeasured>>;
 }
 
 /// A flow in Genesys Cloud.

@@ -266,7 +266,7 @@ impl<L: Ledger, P: Parameters, F: Flows, N: Notifier, C: Clock> Task<'_, '_, L, 
 
     async fn step(&mut self) -> Result<String, LedgerError> {
         // The evaluator leaves a phase by its deadline too, but not while this function holds the lease.
-        let facts = Facts { rollout: self.rollout(), seen: &Seen::default(), analysis: None, last_data: None, now: self.now() };
+        let facts = Facts { rollout: self.rollout(), seen: &Seen::default(), analysis: None, drift: None, now: self.now() };
         if let Some(late) = overdue(&facts).filter(|_| is_executors(&self.rollout().phase))
             && let Some(event) = late.event(0)
         {

@@ -256,8 +256,8 @@ pub struct Facts<'a> {
     pub seen: &'a Seen,
     /// What the measurements say; `None` in phases that are not watched.
     pub analysis: Option<&'a Analysis>,
-    /// Start of the latest minute with data at this weight, if any.
-    pub last_data: Option<Timestamp>,
+    /// What somebody changed by hand in Genesys Cloud of what is being compared, and who.
+    pub drift: Option<&'a str>,
     /// The clock the rollout runs by.
     pub now: Timestamp,
 }
@@ -285,6 +285,9 @@ pub fn decide(facts: &Facts<'_>) -> Decision {
     if let (true, Some(Verdict::Unsafe(doubt))) = (rollout.phase.is_watched(), verdict) {
         let said = doubt.to_string();
         return Decision::Abort(format!("{}; the canary is not blamed", said.trim_start_matches("INCONCLUSIVE ")));
+    }
+    if let (true, Some(drift)) = (rollout.phase.is_watched(), facts.drift) {
+        return Decision::Contaminate(format!("{drift}: calls were put back on stable; start a new rollout to go on"));
     }
     // Until the stable flow has the version, a person's hand on the percentage stops the promotion too.
     let stoppable = rollout.phase.is_watched() || (rollout.phase == Phase::Finalizing && rollout.finalized_version.is_none());
@@ -325,6 +328,9 @@ fn observe(facts: &Facts<'_>) -> Decision {
             None if rollout.canary_version.is_some() => Decision::Hold(HoldReason::NotZero),
             None => Decision::Hold(HoldReason::Preparing),
         };
+    }
+    if let Some(drift) = facts.drift {
+        return Decision::EndObservation(format!("{drift}: what was compared is gone, and the percentage stays as it is"));
     }
     match standing(rollout, seen) {
         Standing::AsRecorded => {}
@@ -465,7 +471,7 @@ fn foreign(rollout: &Rollout, value: Result<Weight, String>, version: i64) -> De
 
 /// Every phase is left by its deadline (law 8); this is how, once it has passed.
 pub fn overdue(facts: &Facts<'_>) -> Option<Decision> {
-    let Facts { rollout, analysis, last_data, now, .. } = facts;
+    let Facts { rollout, analysis, now, .. } = facts;
     let policy = &rollout.plan.policy;
     let in_phase = now.duration_since(rollout.phase_since);
     // Each wait for a person's lock moves the deadline of the restoration; there are only so many.
@@ -487,7 +493,7 @@ pub fn overdue(facts: &Facts<'_>) -> Option<Decision> {
             )))
         }
         Phase::Stepping { .. } | Phase::Baking | Phase::Paused { .. } | Phase::AwaitingApproval { .. } => {
-            let seen_until = last_data.unwrap_or(rollout.in_force.since).max(rollout.in_force.since);
+            let seen_until = analysis.and_then(|a| a.last_data).unwrap_or(rollout.in_force.since).max(rollout.in_force.since);
             if rollout.in_force.weight > Weight::ZERO && now.duration_since(seen_until) > policy.max_blind.duration() {
                 return Some(Decision::Abort(format!(
                     "no data for more than {}, the policy's max_blind: calls were put back on stable, without blame on the canary",

@@ -160,8 +160,7 @@ impl Book {
     }
 
     fn on(&mut self, title: &str, story: &Story, analysis: Option<Analysis>, now: i64, decision: Option<Decision>) {
-        let last_data = analysis.as_ref().and_then(|a| a.last_data);
-        let facts = Facts { rollout: &story.rollout, seen: &story.seen, analysis: analysis.as_ref(), last_data, now: at(now) };
+        let facts = Facts { rollout: &story.rollout, seen: &story.seen, analysis: analysis.as_ref(), drift: None, now: at(now) };
         let decision = decision.unwrap_or_else(|| decide(&facts));
         let explanation = explain(&decision, &facts);
         self.0.push(Case { title: title.to_owned(), decision, analysis, explanation });

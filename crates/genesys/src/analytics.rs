@@ -9,7 +9,7 @@ use crate::token::CredentialsSource;
 use jiff::Timestamp;
 use serde::Deserialize;
 use serde_json::{Value, json};
-use serin_controller::ports::{Analytics, Clock, CohortFlows, Unmeasured};
+use serin_controller::ports::{Analytics, Clock, CohortFlows, Running, Unmeasured};
 use serin_core::cohort::Cohort;
 use serin_core::measurement::{Counts, WINDOW, Window};
 use std::collections::{BTreeMap, BTreeSet};
@@ -40,6 +40,10 @@ impl<S: CredentialsSource, C: Clock> Analytics for Genesys<S, C> {
             measured.extend(batch.iter().map(|cohorts| windows(cohorts, &rows, from, to)));
         }
         Ok(measured)
+    }
+
+    async fn running(&self, flow: &str) -> Result<Running, Unmeasured> {
+        Ok(self.runs_now(flow).await?)
     }
 }
 

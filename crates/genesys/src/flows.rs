@@ -11,7 +11,7 @@ use jiff::{SignedDuration, Timestamp};
 use reqwest::Url;
 use serde::Deserialize;
 use serde_json::{Value, json};
-use serin_controller::ports::{Clock, FlowError, FlowState, Flows, Operation};
+use serin_controller::ports::{Clock, FlowError, FlowState, Flows, Operation, Running};
 use std::collections::BTreeMap;
 
 /// How often a job is looked at.
@@ -83,6 +83,13 @@ impl<S: CredentialsSource, C: Clock> Flows for Genesys<S, C> {
 }
 
 impl<S: CredentialsSource, C: Clock> Genesys<S, C> {
+    /// What a flow runs, and who published it.
+    pub(crate) async fn runs_now(&self, flow: &str) -> Result<Running, Error> {
+        let found = self.read_flow(flow, self.deadline()).await?;
+        let by = found.published_by.and_then(|entity| entity.name.or(entity.id));
+        Ok(Running { version: found.published_version.map(|version| version.id), by })
+    }
+
     async fn read_flow(&self, flow: &str, until: Timestamp) -> Result<Flow, Error> {
         match self.get_flow(flow, until).await {
             Err(error @ Error::NotFound { .. }) => Err(self.doubt(error, flow, None, until).await),
@@ -315,6 +322,7 @@ struct Flow {
     #[serde(rename = "type")]
     flow_type: Option<String>,
     published_version: Option<Version>,
+    published_by: Option<Entity>,
     locked_user: Option<Entity>,
     locked_client: Option<Entity>,
     current_operation: Option<LatestOperation>,

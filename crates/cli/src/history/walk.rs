@@ -469,7 +469,7 @@ fn decided(candidate: &mut Candidate, seen: &SeenSoFar<'_>, in_force: InForce) -
         analysis.verdict = Verdict::Error("the harness says so".to_owned());
     }
     let parameters = Seen { percentage: Some((in_force.weight.to_string(), 1)), rollout: None, halt: None };
-    let facts = Facts { rollout, seen: &parameters, analysis: Some(&analysis), last_data: analysis.last_data, now: look.now };
+    let facts = Facts { rollout, seen: &parameters, analysis: Some(&analysis), drift: None, now: look.now };
     let decision = decide(&facts);
     let told = match &decision {
         Decision::Rollback(_) | Decision::Abort(_) => Told::TakeBack,
