@@ -165,7 +165,11 @@ impl Soup {
             95 if self.rng.bool() => {
                 let slot = if self.rng.bool() { "stable" } else { "canary" };
                 let mut state = self.stage.world.state();
-                state.flows.get_mut(&format!("{flow}-{slot}")).unwrap().publish_by_hand(if slot == "stable" { "14.0" } else { "17.0" }, "Pat");
+                state
+                    .flows
+                    .get_mut(&format!("{flow}-{slot}"))
+                    .unwrap()
+                    .publish_by_hand(if slot == "stable" { "14.0" } else { "17.0" }, "Pat");
                 self.calm = 0;
                 format!("Pat publishes into the {slot} flow")
             }
