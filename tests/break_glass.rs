@@ -320,6 +320,25 @@ fn a_publish_by_hand_into_either_flow_is_contained_in_the_next_tick_and_says_who
 }
 
 #[test]
+fn a_crash_between_containing_for_a_publish_by_hand_and_recording_it_publishes_nothing_over_it() {
+    let mut stage = Stage::started(FLOW, "15.0");
+    stage.until_phase(FLOW, "Stepping", 10);
+    stage.world.state().flows.get_mut("main_ivr-canary").unwrap().publish_by_hand("17.0", "Pat");
+    stage.world.state().outages.insert("ledger.commit");
+    stage.minute();
+    stage.minute();
+    assert!(stage.is_halted(FLOW), "{}", stage.story());
+    stage.world.state().outages.clear();
+    stage.minute();
+    assert_eq!(stage.phase(FLOW), Phase::Contaminated, "{}", stage.story());
+    for _ in 0..10 {
+        stage.minute();
+    }
+    assert_eq!(stage.world.state().flows["main_ivr-canary"].runs(), "17.0");
+    stage.assert_lawful();
+}
+
+#[test]
 fn nothing_rises_while_nobody_can_tell_what_the_flows_run() {
     let mut stage = Stage::started(FLOW, "15.0");
     stage.until_phase(FLOW, "Stepping", 10);

@@ -67,7 +67,7 @@ impl State {
         let first = policy.step_after(Weight::ZERO);
         let rises = match &entry.event {
             Event::StepStarted { weight, .. } => Some(*weight) != first,
-            Event::PromotionStarted { .. } => first.is_some(),
+            Event::PromotionStarted { .. } => first.is_some() && !rollout.is_unsplit(),
             Event::BakeFinished => true,
             _ => false,
         };
@@ -145,7 +145,7 @@ impl State {
                 Event::SnapshotTaken { snapshot } => configuration = Some(snapshot.canary_hash.clone()),
                 Event::Requested { .. } => configuration = None,
                 // A containment that was found without its reason blames nobody.
-                Event::RollbackStarted { cause } if *cause != Cause::FoundContained => {
+                Event::RollbackStarted { cause } if !matches!(cause, Cause::FoundContained | Cause::Unproven { .. }) => {
                     let held = configuration.clone().is_some_and(|c| self.quarantine.contains(&(flow.clone(), c)));
                     if !held {
                         self.violated(10, format!("{flow}: {configuration:?} was rolled back and is not quarantined"));

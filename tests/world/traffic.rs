@@ -27,6 +27,8 @@ pub struct Traffic {
     pub noise: Option<fastrand::Rng>,
     /// Minutes after which a call is counted unless it failed: analytics count when things end.
     pub call_minutes: u32,
+    /// Flows that callers reach without a split: `{flow}-canary` gets all calls.
+    pub direct: bool,
     /// Whether the analytics answer with nothing.
     pub silent: bool,
     /// By configuration.
@@ -52,6 +54,7 @@ impl Traffic {
             calls_per_minute: 600,
             noise: None,
             call_minutes: 0,
+            direct: false,
             silent: false,
             behavior: behavior.into_iter().map(|(hash, b)| (hash.to_owned(), b)).collect(),
             flows: flows.to_vec(),
@@ -81,7 +84,8 @@ impl Traffic {
         let ends = minute + MINUTE * i32::try_from(self.call_minutes).unwrap();
         let counted = self.counted.entry((flow.to_owned(), version.to_owned())).or_default();
         *counted.entry(minute).or_default() += Counts { calls: errors, errors, ..Counts::default() };
-        *counted.entry(ends).or_default() += Counts { calls: calls - errors, errors: 0, abandons, transfers, contained };
+        *counted.entry(ends).or_default() +=
+            Counts { calls: calls - errors, errors: 0, abandons, transfers, contained, ..Counts::default() };
     }
 }
 
@@ -94,7 +98,10 @@ impl State {
             for flow in self.traffic.flows.clone() {
                 let weight = self.answer(&flow, "any").weight;
                 let calls = self.traffic.calls_per_minute;
-                let canary = self.traffic.part(flow.as_str(), 0, calls, weight.percent() / 100.0);
+                let canary = match self.traffic.direct {
+                    true => calls,
+                    false => self.traffic.part(flow.as_str(), 0, calls, weight.percent() / 100.0),
+                };
                 for (slot, calls) in [("stable", calls - canary), ("canary", canary)] {
                     let id = format!("{flow}-{slot}");
                     let (version, configuration) = (self.flows[&id].runs().to_owned(), self.flows[&id].configuration().to_owned());

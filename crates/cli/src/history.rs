@@ -335,6 +335,7 @@ fn counted(window: &sequential::Window) -> Comparison {
         abandons: count(tally, Counter::Abandons),
         transfers: count(tally, Counter::Transfers),
         contained: count(tally, Counter::Contained),
+        ..Counts::default()
     };
     Comparison { stable: side(&window.stable), canary: side(&window.canary) }
 }
@@ -510,6 +511,7 @@ mod tests {
             abandons,
             transfers,
             contained: calls - errors - abandons - transfers,
+            ..Counts::default()
         };
         (10..90)
             .map(|minute| {

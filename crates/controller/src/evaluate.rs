@@ -132,6 +132,8 @@ const LEASE_FOR: SignedDuration = SignedDuration::from_secs(60);
 const RAISE_MARGIN: SignedDuration = SignedDuration::from_secs(15);
 /// Minutes read again at every tick, for counts that were reported late.
 const REREAD: SignedDuration = RESTATED;
+/// How far back the version before is measured where the new one gets all calls at once.
+const BASELINE: SignedDuration = SignedDuration::from_hours(2);
 /// Rollouts whose flows are looked at in a tick, besides those that are about to rise.
 const LOOKED_AT: usize = 10;
 /// How far back the guards look, at most.
@@ -299,13 +301,22 @@ impl Visit {
         let rollout = self.rollout();
         let (snapshot, canary) = (rollout.snapshot.as_ref()?, rollout.canary_version.as_ref()?);
         Some(CohortFlows {
-            stable: (rollout.plan.stable.flow_id.clone(), snapshot.stable_version.clone()),
+            stable: (rollout.plan.stable_flow().to_owned(), snapshot.stable_version.clone()),
             canary: (rollout.plan.canary.flow_id.clone(), canary.clone()),
         })
     }
 
+    /// Whether its calls are measured: those of both cohorts, and before a version is watched without a split those of the version before,
+    /// which it will be compared with.
+    fn is_measured(&self) -> bool {
+        self.rollout().phase.is_watched() || (self.rollout().is_unsplit() && self.rollout().phase == Phase::Preparing)
+    }
+
     /// The minute from which the analytics must be read: recent ones again, older ones if they were missed.
     fn unread_since(&self, now: Timestamp) -> Timestamp {
+        if !self.rollout().phase.is_watched() {
+            return minute(now - BASELINE);
+        }
         let recorded_until = self.recalled.windows.last().map_or(self.rollout().in_force.since, |w| w.start);
         minute(recorded_until.min(now - REREAD).max(now - CATCH_UP))
     }
@@ -318,8 +329,7 @@ fn minute(time: Timestamp) -> Timestamp {
 
 /// Measures all watched flows in as few queries as the adapter can, and judges them.
 async fn observe<L: Ledger, P, A: Analytics, N, C>(ports: &Ports<'_, L, P, A, N, C>, visits: &mut [Visit], now: Timestamp) {
-    let watched: Vec<usize> =
-        (0..visits.len()).filter(|i| visits[*i].rollout().phase.is_watched() && visits[*i].cohorts().is_some()).collect();
+    let watched: Vec<usize> = (0..visits.len()).filter(|i| visits[*i].is_measured() && visits[*i].cohorts().is_some()).collect();
     if watched.is_empty() {
         return;
     }
@@ -329,9 +339,12 @@ async fn observe<L: Ledger, P, A: Analytics, N, C>(ports: &Ports<'_, L, P, A, N,
     match measured {
         Err(unmeasured) => {
             for i in watched {
+                if !visits[i].rollout().phase.is_watched() {
+                    continue;
+                }
                 let mut analysis = visits[i].recalled.judge(visits[i].rollout(), now);
                 // A failed verdict on what is recorded stands; anything else needs eyes.
-                if !matches!(analysis.verdict, Verdict::Fail(_)) {
+                if !matches!(analysis.verdict, Verdict::Fail(_) | Verdict::Unsafe(_)) {
                     analysis.verdict = Verdict::Error(unmeasured.to_string());
                 }
                 visits[i].analysis = Some(analysis);
@@ -340,6 +353,10 @@ async fn observe<L: Ledger, P, A: Analytics, N, C>(ports: &Ports<'_, L, P, A, N,
         Ok(per_flow) => {
             for (i, fresh) in watched.into_iter().zip(per_flow) {
                 let visit = &mut visits[i];
+                if !visit.rollout().phase.is_watched() {
+                    visit.analysis = Some(Analysis::before(&fresh));
+                    continue;
+                }
                 // An hour that was not loaded must not be replaced by the part of it that was read anew.
                 let fresh: Vec<Window> = fresh.into_iter().filter(|w| w.start >= visit.recalled.from).collect();
                 visit.recalled.windows = merge(&visit.recalled.windows, &fresh);
@@ -432,9 +449,12 @@ async fn look_for_drift<L, P, A: Analytics, N, C>(ports: &Ports<'_, L, P, A, N, 
 }
 
 async fn drifted(analytics: &impl Analytics, cohorts: &CohortFlows) -> Result<Option<String>, Unmeasured> {
-    for (slot, (flow, version)) in [("canary", &cohorts.canary), ("stable", &cohorts.stable)] {
+    let slots = [("canary", &cohorts.canary), ("stable", &cohorts.stable)];
+    // Where one flow gets its next version it runs that one alone.
+    let slots = if cohorts.canary.0 == cohorts.stable.0 { &slots[..1] } else { &slots[..] };
+    for (slot, (flow, version)) in slots {
         let running = analytics.running(flow).await?;
-        if running.version.as_ref() != Some(version) {
+        if running.version.as_deref() != Some(version.as_str()) {
             let by = running.by.map_or_else(|| "somebody".to_owned(), |by| format!("`{by}`"));
             let now = running.version.map_or_else(|| "no version".to_owned(), |v| format!("version {v}"));
             return Ok(Some(format!(
@@ -604,6 +624,7 @@ async fn under_lease<L: Ledger, P: Parameters, A, N, C: Clock>(
     visit.opened = fresh;
     if visit.rollout().phase == Phase::Preparing
         && matches!(visit.decision, Decision::Begin { .. } | Decision::Promote | Decision::Observe { .. })
+        && !visit.rollout().is_unsplit()
         && let Err(error) = open_split(ports.parameters, tick, visit).await
     {
         visit.trouble.push(error);

@@ -148,7 +148,7 @@ fn blamed(event: &Event) -> bool {
 fn known_good(rollout: &Rollout, event: &Event) -> Option<(String, String, String)> {
     match (event, &rollout.finalized_version, &rollout.snapshot) {
         (Event::Finalized, Some(version), Some(snapshot)) => {
-            Some((rollout.plan.stable.flow_id.clone(), version.clone(), snapshot.canary_hash.clone()))
+            Some((rollout.plan.stable_flow().to_owned(), version.clone(), snapshot.canary_hash.clone()))
         }
         _ => None,
     }

@@ -348,13 +348,19 @@ impl<L: Ledger, P: Parameters, F: Flows, N: Notifier, C: Clock> Task<'_, '_, L, 
     async fn snapshot(&self) -> Result<Snapshot, FlowError> {
         let plan = &self.rollout().plan;
         let flows = self.ports.flows;
-        let stable = flows.flow(&plan.stable.flow_id).await?;
+        let stable = flows.flow(plan.stable_flow()).await?;
         let canary = flows.flow(&plan.canary.flow_id).await?;
         unlocked(&plan.canary.flow_id, &canary)?;
-        let stable_version = published(&plan.stable.flow_id, &stable)?;
+        let stable_version = published(plan.stable_flow(), &stable)?;
+        if self.rollout().is_unsplit() && stable_version == plan.canary.version {
+            return Err(FlowError::Refused(format!(
+                "flow {} runs version {stable_version} already: there is nothing to watch",
+                plan.canary.flow_id
+            )));
+        }
         let (rollback_target, rollback_hash) = self.way_back(canary.published).await?;
         Ok(Snapshot {
-            stable_hash: flows.configuration_hash(&plan.stable.flow_id, &stable_version).await?,
+            stable_hash: flows.configuration_hash(plan.stable_flow(), &stable_version).await?,
             stable_version,
             rollback_hash,
             rollback_target,
@@ -447,7 +453,7 @@ impl<L: Ledger, P: Parameters, F: Flows, N: Notifier, C: Clock> Task<'_, '_, L, 
     /// `None` once the stable flow runs the promoted configuration.
     async fn publish_into_stable(&mut self) -> Result<Option<String>, LedgerError> {
         let plan = self.rollout().plan.clone();
-        let (from, to) = (plan.canary.flow_id.clone(), plan.stable.flow_id.clone());
+        let (from, to) = (plan.canary.flow_id.clone(), plan.stable_flow().to_owned());
         let wanted = self.rollout().snapshot.as_ref().map(|s| s.canary_hash.clone()).unwrap_or_default();
         let mut tried = false;
         loop {
@@ -562,7 +568,7 @@ impl<L: Ledger, P: Parameters, F: Flows, N: Notifier, C: Clock> Task<'_, '_, L, 
             if self.ports.clock.now() < until {
                 return Ok(format!("waiting until {until:.0}: a publish into the stable flow may still be under way"));
             }
-            let published = self.publish_version(&plan.stable.flow_id, &snapshot.stable_version, &snapshot.stable_hash).await;
+            let published = self.publish_version(plan.stable_flow(), &snapshot.stable_version, &snapshot.stable_hash).await;
             if let Err(unfinished) = self.restored("stable", &snapshot.stable_version, published).await? {
                 return Ok(unfinished);
             }

@@ -204,7 +204,10 @@ fn words(rollout: &Rollout, event: &Event) -> (&'static str, Severity, String, &
         Event::RollbackStarted { cause } => (
             if matches!(cause, Cause::Breach(_)) { "AUTO_ROLLBACK_TRIGGERED" } else { "ROLLBACK_TRIGGERED" },
             Critical,
-            format!("new calls are on stable; version {} is being taken back", plan.canary.version),
+            match rollout.is_unsplit() {
+                true => format!("version {} is being taken back: the version before is being published", plan.canary.version),
+                false => format!("new calls are on stable; version {} is being taken back", plan.canary.version),
+            },
             "no caller needs you now; find out what broke before the next rollout",
             "rollback",
         ),
@@ -221,7 +224,10 @@ fn words(rollout: &Rollout, event: &Event) -> (&'static str, Severity, String, &
         Event::Contaminated { .. } => (
             "ROLLOUT_CONTAMINATED",
             Critical,
-            "new calls are on stable; the comparison was spoiled by hand".into(),
+            match rollout.is_unsplit() {
+                true => "callers get what was published by hand; nothing is published over it".into(),
+                false => "new calls are on stable; the comparison was spoiled by hand".to_owned(),
+            },
             "find out who changed what, then `serin abort` and start a new rollout",
             "contaminated",
         ),

@@ -155,6 +155,22 @@ pub struct Analysis {
     pub said: Option<Judgement>,
 }
 
+impl Analysis {
+    /// What stable did before there was a canary: no verdict, the figures it will be compared with.
+    pub fn before(windows: &[Window]) -> Analysis {
+        let counts = Comparison { canary: Counts::default(), ..total(windows) };
+        Analysis {
+            verdict: Verdict::Pass,
+            counts,
+            data_minutes: windows.len() as u32,
+            last_data: None,
+            common_cause: None,
+            evidence: None,
+            said: None,
+        }
+    }
+}
+
 /// What is judged.
 #[derive(Debug, Clone, Copy)]
 pub struct Measured<'a> {
@@ -213,11 +229,11 @@ fn by_rule(measured: &Measured<'_>, in_force: InForce, usable: &[Window], now: T
     let step = Step { policy, windows, since: in_force.since, baseline, now };
     let beside = match rule {
         Rule::Consecutive(_) => None,
-        _ => rules::error_limit(policy.errors, usable, !full),
+        _ => match rules::error_limit(policy.errors, usable, !full) {
+            Some(fail @ Verdict::Fail(_)) => return fail,
+            lasting => lasting,
+        },
     };
-    if let Some(Verdict::Fail(_)) = beside {
-        return beside.expect("it was just looked at");
-    }
     let nobody_to_compare_with = full && baseline.is_none();
     let verdict = match rule {
         Rule::Threshold(_) | Rule::NotWorse(_) if nobody_to_compare_with => rules::enough(policy, usable),

@@ -267,6 +267,16 @@ pub const FRESH: SignedDuration = SignedDuration::from_mins(15);
 
 /// Decides. Containment first, then a person's hand, then the verdict, then deadlines; only then may anything rise.
 pub fn decide(facts: &Facts<'_>) -> Decision {
+    match decide_split(facts) {
+        // Nothing splits the calls: the only way back is the version before.
+        Decision::Abort(reason) if facts.rollout.is_unsplit() && facts.rollout.phase.is_watched() => {
+            Decision::Rollback(Cause::Unproven { reason })
+        }
+        decision => decision,
+    }
+}
+
+fn decide_split(facts: &Facts<'_>) -> Decision {
     let Facts { rollout, seen, analysis, .. } = facts;
     if rollout.is_observed() && matches!(rollout.phase, Phase::Preparing | Phase::Stepping { .. }) {
         return observe(facts);
@@ -275,19 +285,25 @@ pub fn decide(facts: &Facts<'_>) -> Decision {
     if let (true, Some(Verdict::Fail(breach))) = (rollout.phase.is_watched(), verdict) {
         return Decision::Rollback(Cause::Breach(breach.clone()));
     }
+    // Before the halt marker: a run that took the calls away for these and stopped before saying so must not end in a restoration, which
+    // would publish over what somebody just published.
+    if let (true, Some(Verdict::Unsafe(doubt))) = (rollout.phase.is_watched(), verdict) {
+        let said = doubt.to_string();
+        return Decision::Abort(format!("{}; the canary is not blamed", said.trim_start_matches("INCONCLUSIVE ")));
+    }
+    if let (true, Some(drift)) = (rollout.phase.is_watched(), facts.drift) {
+        let then = match rollout.is_unsplit() {
+            true => "what was watched is gone, and nothing is published over it",
+            false => "calls were put back on stable",
+        };
+        return Decision::Contaminate(format!("{drift}: {then}; start a new rollout to go on"));
+    }
     if seen.halts(&rollout.id) && Phase::after(rollout.phase.clone(), &Event::RollbackStarted { cause: Cause::FoundContained }).is_ok() {
         // Calls taken away for want of data or of an answer blame nobody, also when the run that did it stopped before saying so.
         return match overdue(facts) {
             Some(abort @ Decision::Abort(_)) => abort,
             _ => Decision::Rollback(Cause::FoundContained),
         };
-    }
-    if let (true, Some(Verdict::Unsafe(doubt))) = (rollout.phase.is_watched(), verdict) {
-        let said = doubt.to_string();
-        return Decision::Abort(format!("{}; the canary is not blamed", said.trim_start_matches("INCONCLUSIVE ")));
-    }
-    if let (true, Some(drift)) = (rollout.phase.is_watched(), facts.drift) {
-        return Decision::Contaminate(format!("{drift}: calls were put back on stable; start a new rollout to go on"));
     }
     // Until the stable flow has the version, a person's hand on the percentage stops the promotion too.
     let stoppable = rollout.phase.is_watched() || (rollout.phase == Phase::Finalizing && rollout.finalized_version.is_none());
@@ -305,8 +321,8 @@ pub fn decide(facts: &Facts<'_>) -> Decision {
     }
     match (&rollout.phase, analysis) {
         (Phase::Preparing, _) if rollout.canary_version.is_some() => match rollout.plan.policy.step_after(Weight::ZERO) {
-            Some(to) => Decision::Begin { to },
-            None => Decision::Promote,
+            Some(to) if !rollout.is_unsplit() => Decision::Begin { to },
+            _ => Decision::Promote,
         },
         (Phase::Preparing, _) => Decision::Hold(HoldReason::Preparing),
         (Phase::Finalizing, _) => Decision::Hold(HoldReason::Finalizing),

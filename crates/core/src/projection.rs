@@ -65,6 +65,10 @@ impl Seen {
 
 /// How the percentage stands to the record of a rollout whose calls are being split.
 pub fn standing(rollout: &Rollout, seen: &Seen) -> Standing {
+    if rollout.is_unsplit() {
+        // Nobody asks the parameters.
+        return Standing::AsRecorded;
+    }
     let version = seen.version();
     let foreign = |version| Standing::Foreign {
         value: match &seen.percentage {

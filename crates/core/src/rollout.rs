@@ -66,8 +66,12 @@ impl fmt::Display for FlowName {
 pub struct Plan {
     /// The flow's name in Serin.
     pub flow: FlowName,
-    /// The slot whose flow callers have now.
-    pub stable: StableSlot,
+    /// How calls come to the change.
+    #[serde(default)]
+    pub strategy: Strategy,
+    /// The slot whose flow callers have now; none where one flow gets its next version.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stable: Option<StableSlot>,
     /// The slot whose flow gets the change.
     pub canary: CanarySlot,
     /// What the flow branches on.
@@ -79,6 +83,18 @@ pub struct Plan {
     /// How careful to be.
     #[serde(default)]
     pub policy: Policy,
+}
+
+/// How calls come to the change.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Strategy {
+    /// A thin flow asks which of two flows a call goes to.
+    #[default]
+    TrafficCop,
+    /// The version is published into the flow that all callers have, and watched. Nothing splits the calls: it is compared with what the
+    /// version before did, and the way back is to publish that one again.
+    PublishWatch,
 }
 
 /// The stable slot.
@@ -104,10 +120,16 @@ fn default_labels() -> Labels {
 }
 
 impl Plan {
+    /// The flow that callers have before and after the rollout.
+    pub fn stable_flow(&self) -> &str {
+        self.stable.as_ref().map_or(&self.canary.flow_id, |stable| &stable.flow_id)
+    }
+
     /// What types alone cannot refuse.
     pub fn check(&self) -> Result<(), String> {
+        let stable = self.stable_flow().to_owned();
         let named = [
-            ("stable.flow_id", &self.stable.flow_id),
+            ("stable.flow_id", &stable),
             ("canary.flow_id", &self.canary.flow_id),
             ("canary.version", &self.canary.version),
             ("labels.stable", &self.labels.stable),
@@ -120,7 +142,19 @@ impl Plan {
                 return Err(format!("{name} `{shown}` is not accepted: 1 to 64 letters, digits, `.`, `_` or `-` are"));
             }
         }
-        if self.stable.flow_id == self.canary.flow_id {
+        match (self.strategy, &self.stable) {
+            (Strategy::TrafficCop, None) => {
+                return Err("stable.flow_id is missing: the flow that callers have now (strategy publish-watch needs none)".to_owned());
+            }
+            (Strategy::PublishWatch, Some(_)) => {
+                return Err("stable is not accepted with strategy publish-watch: the canary's flow is the one that callers have".to_owned());
+            }
+            (Strategy::PublishWatch, None) if self.policy.mode != Mode::Act => {
+                return Err("mode advise and observe are not accepted with strategy publish-watch: there is no step to ask for".to_owned());
+            }
+            _ => {}
+        }
+        if self.stable.is_some() && stable == self.canary.flow_id {
             return Err(format!(
                 "canary.flow_id `{}` is not accepted: it is the stable flow's; the two slots are two flows",
                 self.canary.flow_id
@@ -183,6 +217,11 @@ pub enum Cause {
         /// Why.
         reason: String,
     },
+    /// Nothing is proven against it, and nobody could watch it any longer.
+    Unproven {
+        /// Why.
+        reason: String,
+    },
     /// The halt marker named this rollout before the ledger did: a run stopped between containing and recording.
     FoundContained,
 }
@@ -191,6 +230,7 @@ impl fmt::Display for Cause {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Cause::Breach(breach) => breach.fmt(f),
+            Cause::Unproven { reason } => f.write_str(reason),
             Cause::Requested { by, reason } => write!(f, "asked for by {by}: {reason}"),
             Cause::FoundContained => {
                 f.write_str("the halt marker already named this rollout: an earlier run contained it and stopped before recording why")
@@ -333,6 +373,11 @@ impl Rollout {
             Event::PromotionStarted { base_version } => {
                 self.has_stepped = true;
                 self.baseline = entry.evidence.map(|e| e.stable).filter(|stable| stable.calls > 0);
+                if self.is_unsplit() {
+                    // Published, so every caller has it; there is no parameter to write.
+                    self.put_in_force(Weight::FULL, entry.at);
+                    return Ok(self);
+                }
                 self.pending = Some(PendingRaise { weight: Weight::FULL, base_version: *base_version });
             }
             Event::Resumed { base_version } => {
@@ -389,6 +434,11 @@ impl Rollout {
         self.in_force = InForce { weight, since };
         self.weights.push(self.in_force);
         (self.approved, self.advised) = (None, None);
+    }
+
+    /// Whether all callers get the change by its publication.
+    pub fn is_unsplit(&self) -> bool {
+        self.plan.strategy == Strategy::PublishWatch
     }
 
     /// Whether Serin only says what it would do.

@@ -65,6 +65,7 @@ fn alphabet() -> Vec<Event> {
         Event::RollbackStarted { cause: Cause::Breach(breach()) },
         Event::RollbackStarted { cause: Cause::Requested { by: "sam".into(), reason: text() } },
         Event::RollbackStarted { cause: Cause::FoundContained },
+        Event::RollbackStarted { cause: Cause::Unproven { reason: text() } },
         Event::RestorationStarted { base_version: "15.0".into() },
         Event::RestorationDelayed { holder: "Pat".into(), next_at: start() },
         Event::RollbackFinished { version: "13.0".into() },
@@ -241,6 +242,7 @@ fn counts() -> impl Strategy<Value = Counts> {
         abandons,
         transfers,
         contained,
+        ..Counts::default()
     })
 }
 

@@ -13,7 +13,7 @@ use serin_core::measurement::{Counts, InForce, WINDOW, Window, total};
 use serin_core::phase::Phase;
 use serin_core::policy::{Minutes, Mode, Policy, Rule};
 use serin_core::projection::Seen;
-use serin_core::rollout::{Applied, CanarySlot, FlowName, Plan, Restoration, Rollout, StableSlot};
+use serin_core::rollout::{Applied, CanarySlot, FlowName, Plan, Restoration, Rollout, StableSlot, Strategy};
 use serin_core::sequential::{Action, Data, Judgement, Sequential, Settings};
 use serin_core::summary::{Course, Summary, hour};
 use serin_core::weight::Weight;
@@ -263,7 +263,8 @@ fn posed(plan: Plan, policy: Policy, id: String, baseline: Option<Counts>) -> Ro
 fn nobodys() -> Plan {
     Plan {
         flow: FlowName::try_from("replayed".to_owned()).expect("the name is accepted"),
-        stable: StableSlot { flow_id: "stable".to_owned() },
+        strategy: Strategy::TrafficCop,
+        stable: Some(StableSlot { flow_id: "stable".to_owned() }),
         canary: CanarySlot { flow_id: "canary".to_owned(), version: "1.0".to_owned() },
         labels: Labels { stable: "stable".to_owned(), canary: "canary".to_owned() },
         stickiness: Stickiness::default(),
