@@ -139,9 +139,12 @@ def paths(tasks: dict, actions: tuple, been: frozenset = frozenset()):
                 yield from after([("decision", (body["condition"]["exp"], answer))], branch)
         case "switch":
             of = body["evaluate"]["firstTrue"]
+            before = []  # a case is reached when those before it said no
             for case in of["cases"]:
-                yield from after([("decision", (case["case"]["value"]["exp"], "yes"))], tuple(case["case"]["actions"]))
-            yield from after([("decision", ("default", "no"))], tuple(of.get("default", {}).get("actions", ())))
+                condition = case["case"]["value"]["exp"]
+                yield from after([*before, ("decision", (condition, "yes"))], tuple(case["case"]["actions"]))
+                before.append(("decision", (condition, "no")))
+            yield from after(before, tuple(of.get("default", {}).get("actions", ())))
         case "transferToFlow":
             target = body["targetFlow"]
             fixed = set(target) == {"name"} and isinstance(target["name"], str)
