@@ -18,7 +18,7 @@ use aws_sdk_dynamodb::types::{AttributeValue, Put, TransactWriteItem, Update};
 use jiff::{SignedDuration, Timestamp};
 use serin_controller::ports::{ActiveFlow, Authority, Book, Commit, Lease, Ledger, LedgerError, Notice, Topic};
 use serin_core::ledger::{Hash, StoredEntry};
-use serin_core::measurement::{Comparison, Counts, Window};
+use serin_core::measurement::{Comparison, Counts, Queue, Times, Window};
 use serin_core::rollout::FlowName;
 use std::collections::{BTreeMap, HashMap};
 
@@ -195,21 +195,29 @@ impl Ledger for DynamoLedger {
         for item in self.query(flow_key(flow), windows_key(rollout, from), format!("WINDOWS#{rollout}#~")).await? {
             let rows: Vec<Row> =
                 serde_json::from_str(&string(&item, "windows")?).map_err(|e| LedgerError::Unavailable(format!("recorded windows: {e}")))?;
-            windows.extend(rows.into_iter().filter_map(unpack));
+            // Missing ones are not known, and so are those that cannot be read.
+            let details: Vec<DetailRow> = item.get("details").and_then(|d| serde_json::from_str(d.as_s().ok()?).ok()).unwrap_or_default();
+            let details = details.into_iter().map(|(start, stable, canary)| (start, (stable, canary))).collect();
+            windows.extend(rows.into_iter().filter_map(|row| unpack(row, &details)));
         }
         Ok(windows)
     }
 
     async fn record_windows(&self, flow: &FlowName, rollout: &str, windows: &[Window]) -> Result<(), LedgerError> {
-        let mut hours: BTreeMap<String, Vec<Row>> = BTreeMap::new();
+        let mut hours: BTreeMap<String, (Vec<Row>, Vec<DetailRow>)> = BTreeMap::new();
         let mut last = None;
         for window in windows {
-            hours.entry(windows_key(rollout, window.start)).or_default().push(pack(window));
+            let (rows, details) = hours.entry(windows_key(rollout, window.start)).or_default();
+            rows.push(pack(window));
+            details.extend(pack_details(window));
             last = Some(window.start);
         }
-        for (sk, rows) in hours {
+        for (sk, (rows, details)) in hours {
             let mut item = key(flow_key(flow), sk);
             item.insert("windows".into(), text(serde_json::to_string(&rows).expect("rows are numbers")));
+            if !details.is_empty() {
+                item.insert("details".into(), text(serde_json::to_string(&details).expect("rows are numbers")));
+            }
             item.insert("expires_at".into(), int((last.unwrap_or_default() + WINDOWS_KEPT).as_second()));
             self.client.put_item().table_name(&self.table).set_item(Some(item)).send().await.map_err(unavailable)?;
         }
@@ -387,14 +395,39 @@ impl DynamoLedger {
 /// A window as it is kept: minute, then the counts of stable and of canary.
 type Row = (i64, [u32; 5], [u32; 5]);
 
+/// What is known of a window beyond its counts, kept beside them: whoever does not know of it reads the counts all the same.
+type DetailRow = (i64, Details, Details);
+/// Handled, their milliseconds and squared seconds; offered, abandoned, answered, milliseconds of the answered.
+type Details = (Option<[u64; 3]>, Option<[u64; 4]>);
+
 fn pack(window: &Window) -> Row {
     let counts = |c: Counts| [c.calls, c.errors, c.abandons, c.transfers, c.contained];
     (window.start.as_second(), counts(window.counts.stable), counts(window.counts.canary))
 }
 
-fn unpack((start, stable, canary): Row) -> Option<Window> {
-    let counts = |[calls, errors, abandons, transfers, contained]: [u32; 5]| Counts { calls, errors, abandons, transfers, contained };
-    Some(Window { start: Timestamp::from_second(start).ok()?, counts: Comparison { stable: counts(stable), canary: counts(canary) } })
+/// Nothing, if nothing is known.
+fn pack_details(window: &Window) -> Option<DetailRow> {
+    let times = |t: Times| [u64::from(t.handled), t.handle_ms, t.handle_s2];
+    let queue = |q: Queue| [u64::from(q.offered), u64::from(q.abandoned), u64::from(q.answered), q.answer_ms];
+    let details = |c: Counts| (c.times.map(times), c.queue.map(queue));
+    let (stable, canary) = (details(window.counts.stable), details(window.counts.canary));
+    ((stable, canary) != Default::default()).then_some((window.start.as_second(), stable, canary))
+}
+
+fn unpack((start, stable, canary): Row, details: &BTreeMap<i64, (Details, Details)>) -> Option<Window> {
+    let small = |count: u64| u32::try_from(count).unwrap_or(u32::MAX);
+    let times = |[handled, handle_ms, handle_s2]: [u64; 3]| Times { of: 0, handled: small(handled), handle_ms, handle_s2 };
+    let queue = |[offered, abandoned, answered, answer_ms]: [u64; 4]| {
+        let (offered, abandoned, answered) = (small(offered), small(abandoned), small(answered));
+        Queue { of: 0, offered, abandoned, answered, answer_ms }
+    };
+    let counts = |[calls, errors, abandons, transfers, contained]: [u32; 5], details: Details| {
+        let counts = Counts { calls, errors, abandons, transfers, contained, times: None, queue: None };
+        counts.with_details(details.0.map(times), details.1.map(queue))
+    };
+    let (of_stable, of_canary) = details.get(&start).copied().unwrap_or_default();
+    let counts = Comparison { stable: counts(stable, of_stable), canary: counts(canary, of_canary) };
+    Some(Window { start: Timestamp::from_second(start).ok()?, counts })
 }
 
 fn notice(item: &Item) -> Result<Notice, LedgerError> {
@@ -470,5 +503,35 @@ fn canceled<R: std::fmt::Debug>(error: SdkError<TransactWriteItemsError, R>) -> 
             format!("somebody else recorded first ({})", reasons.join(", "))
         }
         _ => "somebody else records at this moment".to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn details_of(windows: &[Window]) -> BTreeMap<i64, (Details, Details)> {
+        windows.iter().filter_map(pack_details).map(|(start, stable, canary)| (start, (stable, canary))).collect()
+    }
+
+    #[test]
+    fn windows_are_read_as_they_were_kept_with_and_without_times() {
+        let stable = Counts { calls: 190, errors: 2, abandons: 11, transfers: 38, contained: 139, ..Counts::default() };
+        let canary = Counts { calls: 9, transfers: 2, contained: 7, ..Counts::default() };
+        let times = Times { of: 0, handled: 40, handle_ms: 9_000_000_000, handle_s2: 81_000_000_000 };
+        let queue = Queue { of: 0, offered: 41, abandoned: 1, answered: 40, answer_ms: 1_234_567 };
+        let window = |second, times, queue| Window {
+            start: Timestamp::from_second(second).expect("a time"),
+            counts: Comparison { stable: stable.with_details(times, queue), canary: canary.with_details(times, None) },
+        };
+        let windows = [window(60, None, None), window(120, Some(times), Some(queue)), window(180, Some(Times::default()), None)];
+        let details = details_of(&windows);
+        assert_eq!(details.len(), 2, "what is not known is not written");
+        let kept = serde_json::to_string(&windows.iter().map(pack).collect::<Vec<_>>()).expect("json");
+        let rows: Vec<Row> = serde_json::from_str(&kept).expect("rows");
+        assert_eq!(rows.into_iter().filter_map(|row| unpack(row, &details)).collect::<Vec<_>>(), windows);
+        // As older ones kept them.
+        let old: Row = serde_json::from_str("[60,[190,2,11,38,139],[9,0,0,2,7]]").expect("a row");
+        assert_eq!(unpack(old, &BTreeMap::new()), Some(windows[0]));
     }
 }

@@ -157,8 +157,8 @@ impl Default for SequentialRule {
             alpha: 0.02,
             on_cap: OnCap::Advance,
             max_step: Minutes(180),
-            // Handle time is not measured yet: it is shown as missing, and counts for neither side.
-            metrics: ["error", "abandon", "transfer", "handle"].map(MetricRule::named).into(),
+            // Whoever wants handle time judged asks for it: few calls have one, so a healthy rollout would wait twice as long for it.
+            metrics: ["error", "abandon", "transfer"].map(MetricRule::named).into(),
         }
     }
 }

@@ -129,9 +129,9 @@ pub fn as_told(window: &Window, weight: Weight) -> sequential::Window {
     }
 }
 
-/// Counts as the judge takes them. Handle times are not measured yet, and what is not known is not zero.
+/// Counts as the judge takes them. What is not known is not zero.
 pub fn tally(counts: &Counts) -> Tally {
-    [
+    let counted = [
         (Counter::Calls, counts.calls),
         (Counter::Errors, counts.errors),
         (Counter::Abandons, counts.abandons),
@@ -139,5 +139,12 @@ pub fn tally(counts: &Counts) -> Tally {
         (Counter::Contained, counts.contained),
     ]
     .into_iter()
-    .fold(Tally::default(), |tally, (counter, count)| tally.with(counter, f64::from(count)))
+    .fold(Tally::default(), |tally, (counter, count)| tally.with(counter, f64::from(count)));
+    match counts.times {
+        None => counted,
+        Some(times) => counted
+            .with(Counter::Handled, f64::from(times.handled))
+            .with(Counter::HandleSum, times.handle_ms as f64 / 1000.0)
+            .with(Counter::HandleSquares, times.handle_s2 as f64),
+    }
 }

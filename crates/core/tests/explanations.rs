@@ -29,7 +29,7 @@ fn percent(percent: f64) -> Weight {
 
 /// Calls of a minute, with so many errors, hang-ups and transfers among them.
 fn of(calls: u32, errors: u32, abandons: u32, transfers: u32) -> Counts {
-    Counts { calls, errors, abandons, transfers, contained: calls - errors - abandons - transfers }
+    Counts { calls, errors, abandons, transfers, contained: calls - errors - abandons - transfers, ..Counts::default() }
 }
 
 fn minutes(range: Range<i64>, stable: Counts, canary: Counts) -> Vec<Window> {
@@ -37,8 +37,8 @@ fn minutes(range: Range<i64>, stable: Counts, canary: Counts) -> Vec<Window> {
 }
 
 /// A minute at 5 %, both cohorts well.
-const STABLE: Counts = Counts { calls: 190, errors: 2, abandons: 11, transfers: 38, contained: 139 };
-const WELL: Counts = Counts { calls: 10, errors: 0, abandons: 0, transfers: 2, contained: 8 };
+const STABLE: Counts = Counts { calls: 190, errors: 2, abandons: 11, transfers: 38, contained: 139, times: None, queue: None };
+const WELL: Counts = Counts { calls: 10, errors: 0, abandons: 0, transfers: 2, contained: 8, times: None, queue: None };
 
 /// A rollout and the parameter as its ledger explains it.
 #[derive(Clone)]

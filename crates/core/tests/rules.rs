@@ -14,7 +14,7 @@ fn at(minute: i64) -> Timestamp {
 
 /// Calls of a minute, with so many errors, hang-ups and transfers among them.
 fn calls(calls: u32, errors: u32, abandons: u32, transfers: u32) -> Counts {
-    Counts { calls, errors, abandons, transfers, contained: calls - errors - abandons - transfers }
+    Counts { calls, errors, abandons, transfers, contained: calls - errors - abandons - transfers, ..Counts::default() }
 }
 
 fn minutes(range: Range<i64>, stable: Counts, canary: Counts) -> Vec<Window> {
@@ -180,9 +180,9 @@ fn intervals(stable: Counts, canary: &[Counts]) -> Vec<Window> {
     canary.iter().enumerate().flat_map(of).collect()
 }
 
-const WELL: Counts = Counts { calls: 20, errors: 0, abandons: 1, transfers: 0, contained: 19 };
-const ERRING: Counts = Counts { calls: 20, errors: 2, abandons: 0, transfers: 0, contained: 18 };
-const STABLE: Counts = Counts { calls: 100, errors: 0, abandons: 6, transfers: 20, contained: 74 };
+const WELL: Counts = Counts { calls: 20, errors: 0, abandons: 1, transfers: 0, contained: 19, times: None, queue: None };
+const ERRING: Counts = Counts { calls: 20, errors: 2, abandons: 0, transfers: 0, contained: 18, times: None, queue: None };
+const STABLE: Counts = Counts { calls: 100, errors: 0, abandons: 6, transfers: 20, contained: 74, times: None, queue: None };
 
 #[test]
 fn hysteresis_takes_back_after_two_intervals_in_a_row_above_five_percent_errors() {
@@ -205,7 +205,7 @@ fn hysteresis_forgets_a_bad_interval_after_a_good_one() {
 
 #[test]
 fn hysteresis_takes_exactly_its_limits_for_no_breach() {
-    let five_percent = Counts { calls: 20, errors: 1, abandons: 0, transfers: 0, contained: 19 };
+    let five_percent = Counts { calls: 20, errors: 1, abandons: 0, transfers: 0, contained: 19, ..Counts::default() };
     assert_eq!(verdict(&only(HYSTERESIS), &intervals(STABLE, &[five_percent; 4]), 30), Verdict::Pass);
     // 12 + 5 points and 29 + 5 points, which floating-point sums miss by a hair.
     for stable in [12, 18, 29, 35] {

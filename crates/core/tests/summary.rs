@@ -74,7 +74,7 @@ fn counts() -> impl Strategy<Value = Counts> {
     (0u32..40, share).prop_map(|(calls, (errors, abandons, transfers))| {
         let of = |percent: u32| calls * percent / 100;
         let (errors, abandons, transfers) = (of(errors), of(abandons), of(transfers));
-        Counts { calls, errors, abandons, transfers, contained: calls - errors - abandons - transfers }
+        Counts { calls, errors, abandons, transfers, contained: calls - errors - abandons - transfers, ..Counts::default() }
     })
 }
 
@@ -264,6 +264,7 @@ fn counted(tally: &Tally) -> Counts {
         abandons: get(Counter::Abandons),
         transfers: get(Counter::Transfers),
         contained: get(Counter::Contained),
+        ..Counts::default()
     }
 }
 

@@ -39,6 +39,7 @@ impl<S: CredentialsSource, C: Clock> Analytics for Genesys<S, C> {
             let rows = answer.rows()?;
             measured.extend(batch.iter().map(|cohorts| windows(cohorts, &rows, from, to)));
         }
+        self.add_details(flows, &mut measured, to, until).await;
         Ok(measured)
     }
 

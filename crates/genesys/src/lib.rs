@@ -9,6 +9,7 @@ pub mod operations;
 
 mod analytics;
 mod client;
+mod details;
 mod flows;
 mod hash;
 mod kept;

@@ -35,6 +35,15 @@ pub const QUERY_FLOW_AGGREGATES: Operation = Operation {
     repeatable: true,
     why: "how the calls of both cohorts ended, minute by minute",
 };
+/// Reads finished conversations. The vendor would also take `analytics:agentConversationDetail:view`, which shows a client its own only.
+pub const QUERY_CONVERSATION_DETAILS: Operation = Operation {
+    method: "POST",
+    path: "/api/v2/analytics/conversations/details/query",
+    permissions: &["analytics:conversationDetail:view", "analytics:agentConversationDetail:view"],
+    client: Client::Both,
+    repeatable: true,
+    why: "how long agents took and how callers fared in the queue; without it these stay unknown",
+};
 /// Reads a flow.
 pub const GET_FLOW: Operation = Operation {
     method: "GET",
@@ -109,5 +118,15 @@ pub const GET_JOB: Operation = Operation {
 };
 
 /// All of them.
-pub const ALL: [&Operation; 9] =
-    [&QUERY_FLOW_AGGREGATES, &GET_FLOW, &LIST_VERSIONS, &GET_CONFIGURATION, &PUBLISH, &EXPORT, &GET_EXPORT, &REGISTER_JOB, &GET_JOB];
+pub const ALL: [&Operation; 10] = [
+    &QUERY_FLOW_AGGREGATES,
+    &QUERY_CONVERSATION_DETAILS,
+    &GET_FLOW,
+    &LIST_VERSIONS,
+    &GET_CONFIGURATION,
+    &PUBLISH,
+    &EXPORT,
+    &GET_EXPORT,
+    &REGISTER_JOB,
+    &GET_JOB,
+];

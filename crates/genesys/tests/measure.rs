@@ -27,8 +27,8 @@ async fn rows_become_windows_and_missing_minutes_stay_missing() {
     // 10:01 has calls of another version only, 10:03 none at all.
     assert_eq!(measured[0].iter().map(|w| w.start).collect::<Vec<_>>(), [at("10:00"), at("10:02")]);
     let first = measured[0][0].counts;
-    assert_eq!(first.stable, Counts { calls: 61, errors: 0, abandons: 0, transfers: 8, contained: 53 });
-    assert_eq!(first.canary, Counts { calls: 10, errors: 7, abandons: 3, transfers: 0, contained: 0 });
+    assert_eq!(first.stable, Counts { calls: 61, errors: 0, abandons: 0, transfers: 8, contained: 53, ..Counts::default() });
+    assert_eq!(first.canary, Counts { calls: 10, errors: 7, abandons: 3, transfers: 0, contained: 0, ..Counts::default() });
     assert_eq!(measured[0][1].counts.canary, Counts::default());
     assert!(measured[1].is_empty());
     let body: serde_json::Value = serde_json::from_str(&stub.asked(QUERY)[0].body).unwrap();

@@ -35,6 +35,12 @@ pub const PATIENCE_MEAN_S: f64 = 323.0;
 /// Time with an agent: median 92 s.
 pub const SERVICE_TIME: LogNormal = LogNormal { mu: 4.517, sigma: 1.245 };
 
+/// Share of an agent's time that is after-call work.
+const AFTER_CALL: f64 = 0.15;
+/// Share of callers who are put on hold, and of the agent's time that they are.
+const HOLDS: (f64, f64) = (0.15, 0.2);
+/// Nobody waits or talks for longer.
+const LONGEST_SERVICE_MS: f64 = 60.0 * 60_000.0;
 /// Nobody stays in an IVR for longer.
 const LONGEST_MS: f64 = 30.0 * 60_000.0;
 
@@ -120,6 +126,46 @@ pub(crate) fn fate(seed: u64, conversation: &str, behavior: &Behavior) -> Fate {
     Fate { exit, cop_ms, flow_ms, late: std::array::from_fn(|_| draws.unit()) }
 }
 
+/// What becomes of a call that was handed to an agent's queue.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Service {
+    /// Time in the queue.
+    pub(crate) wait_ms: i64,
+    /// Time with the agent; `None` if the caller gave up first.
+    pub(crate) agent: Option<Agent>,
+}
+
+/// An agent's time with one caller, and after.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Agent {
+    pub(crate) talk_ms: i64,
+    pub(crate) held_ms: i64,
+    pub(crate) after_ms: i64,
+}
+
+impl Agent {
+    pub(crate) fn handle_ms(self) -> i64 {
+        self.talk_ms + self.held_ms + self.after_ms
+    }
+}
+
+/// As [`fate`]: a version whose callers keep agents longer has the same callers, and the same queue.
+pub(crate) fn service(seed: u64, conversation: &str, behavior: &Behavior) -> Service {
+    let mut draws = Draws::of(seed, &[number_of("service"), number_of(conversation)]);
+    let ms = |seconds: f64| (seconds * 1000.0).min(LONGEST_SERVICE_MS);
+    let mut log_normal = |time: LogNormal| ms((time.mu + time.sigma * draws.normal()).exp());
+    let (wait, handle) = (log_normal(QUEUE_WAIT), log_normal(SERVICE_TIME) * behavior.handle_factor);
+    let patience = ms(-draws.unit().ln() * PATIENCE_MEAN_S);
+    let wait = if draws.unit() < WAITS { wait } else { 0.0 };
+    let held = if draws.unit() < HOLDS.0 { HOLDS.1 } else { 0.0 };
+    if wait > patience {
+        return Service { wait_ms: patience as i64, agent: None };
+    }
+    let part = |share: f64| (handle * share) as i64;
+    let agent = Agent { talk_ms: part(1.0 - held - AFTER_CALL), held_ms: part(held), after_ms: part(AFTER_CALL) };
+    Service { wait_ms: wait as i64, agent: Some(agent) }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -156,5 +202,26 @@ mod tests {
             assert!(a != Exit::Error || b == Exit::Error);
         }
         assert!((250..350).contains(&errors.0) && (2850..3150).contains(&errors.1), "{errors:?}");
+    }
+
+    #[test]
+    fn callers_wait_give_up_and_are_served_as_in_the_log() {
+        let usual = Behavior::default();
+        let services: Vec<Service> = (0..20_000).map(|i| service(1, &format!("c-{i}"), &usual)).collect();
+        let waited = services.iter().filter(|s| s.wait_ms > 0).count() as f64;
+        let gave_up = services.iter().filter(|s| s.agent.is_none()).count() as f64;
+        assert!((waited / 20_000.0 - WAITS).abs() < 0.02, "{waited}");
+        assert!((gave_up / waited - ABANDONS_QUEUE).abs() < 0.05, "{}", gave_up / waited);
+        let mut handled: Vec<i64> = services.iter().filter_map(|s| s.agent).map(Agent::handle_ms).collect();
+        handled.sort_unstable();
+        let median = handled[handled.len() / 2];
+        assert!((86_000..98_000).contains(&median), "{median}");
+        let slower = Behavior { handle_factor: 1.3, ..usual };
+        for (i, before) in services.iter().enumerate().take(1000) {
+            let after = service(1, &format!("c-{i}"), &slower);
+            assert_eq!((after.wait_ms, after.agent.is_some()), (before.wait_ms, before.agent.is_some()));
+            let ratio = after.agent.map_or(1.3, |a| a.handle_ms() as f64 / before.agent.map_or(1.0, |b| b.handle_ms() as f64));
+            assert!((ratio - 1.3).abs() < 0.01, "{ratio}");
+        }
     }
 }

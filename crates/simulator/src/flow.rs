@@ -17,11 +17,18 @@ pub struct Behavior {
     pub transfer: f64,
     /// Stretches the time in the flow.
     pub duration_factor: f64,
+    /// Stretches the time with an agent.
+    #[serde(skip_serializing_if = "is_one")]
+    pub handle_factor: f64,
+}
+
+fn is_one(factor: &f64) -> bool {
+    *factor == 1.0
 }
 
 impl Default for Behavior {
     fn default() -> Self {
-        Behavior { error: 0.015, abandon: crate::callers::HANGS_UP_IN_IVR, transfer: 0.22, duration_factor: 1.0 }
+        Behavior { error: 0.015, abandon: crate::callers::HANGS_UP_IN_IVR, transfer: 0.22, duration_factor: 1.0, handle_factor: 1.0 }
     }
 }
 
@@ -33,8 +40,8 @@ impl Behavior {
         if !sound {
             return Err("behavior: error, abandon and transfer are shares from 0 to 1 and together at most 1".to_owned());
         }
-        if !(0.01..=100.0).contains(&self.duration_factor) {
-            return Err("behavior: duration_factor is from 0.01 to 100".to_owned());
+        if ![self.duration_factor, self.handle_factor].iter().all(|factor| (0.01..=100.0).contains(factor)) {
+            return Err("behavior: duration_factor and handle_factor are from 0.01 to 100".to_owned());
         }
         Ok(self)
     }

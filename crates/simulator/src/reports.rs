@@ -1,7 +1,8 @@
-//! What the organization has measured: one cell per minute, flow, version and way out; a report counts once it has arrived.
+//! What the organization has measured: one cell per minute, flow, version and way out, and every conversation; a report counts once
+//! it has arrived.
 
-use crate::callers::Exit;
-use std::collections::BTreeMap;
+use crate::callers::{Exit, Service};
+use std::collections::{BTreeMap, VecDeque};
 
 /// What a report is about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -45,12 +46,42 @@ impl Cell {
     }
 }
 
+/// A call from its beginning to its end, as it will have been. What of it is known is a matter of the time of the question.
+#[derive(Debug, Clone)]
+pub(crate) struct Conversation {
+    pub(crate) id: String,
+    /// Milliseconds since the epoch, like all of its times.
+    pub(crate) start: i64,
+    /// Index of the traffic cop and of its version, and when the caller left it.
+    pub(crate) cop: (usize, usize, i64),
+    /// The same of the flow behind it.
+    pub(crate) flow: (usize, usize, i64),
+    pub(crate) exit: Exit,
+    /// What followed a transfer.
+    pub(crate) service: Option<Service>,
+    /// How much later anything of it is known, milliseconds.
+    pub(crate) late: i64,
+}
+
+impl Conversation {
+    /// When the caller hung up, or was. After-call work may go on.
+    pub(crate) fn end(&self) -> i64 {
+        let served = self.service.map_or(0, |s| s.wait_ms + s.agent.map_or(0, |a| a.talk_ms + a.held_ms));
+        self.flow.2 + served
+    }
+}
+
+/// Conversations are forgotten when they began so long ago, milliseconds.
+const REMEMBERED: i64 = 48 * 3_600_000;
+
 /// Reports that have arrived, as cells, and reports on their way.
 #[derive(Debug, Default)]
 pub(crate) struct Reports {
     cells: BTreeMap<Key, Cell>,
     /// When it arrives (milliseconds since the epoch), what it counts, how long the call took.
     under_way: Vec<(i64, Key, i64)>,
+    /// In the order of their beginning.
+    conversations: VecDeque<Conversation>,
 }
 
 impl Reports {
@@ -59,8 +90,22 @@ impl Reports {
         self.under_way.push((arrives, Key { minute: at.div_euclid(60_000), flow, version, kind }, duration_ms));
     }
 
+    /// A call came; calls come in order.
+    pub(crate) fn remember(&mut self, conversation: Conversation) {
+        self.conversations.push_back(conversation);
+    }
+
+    /// The conversations that began in `[from, to)`, milliseconds since the epoch.
+    pub(crate) fn begun(&self, from: i64, to: i64) -> impl Iterator<Item = &Conversation> {
+        let at = |time: i64| self.conversations.partition_point(|c| c.start < time);
+        self.conversations.range(at(from)..at(to.max(from)))
+    }
+
     /// Counts what has arrived by `now`.
     pub(crate) fn receive(&mut self, now: i64) {
+        while self.conversations.front().is_some_and(|c| c.start < now - REMEMBERED) {
+            self.conversations.pop_front();
+        }
         let (arrived, later): (Vec<_>, Vec<_>) = self.under_way.drain(..).partition(|(arrives, ..)| *arrives <= now);
         self.under_way = later;
         for (_, key, ms) in arrived {

@@ -1,9 +1,9 @@
 //! Calls: who calls next, which flow takes each call, and what is reported of it.
 
-use crate::callers::{Exit, arrivals, fate, rate};
+use crate::callers::{Exit, arrivals, fate, rate, service};
 use crate::flow::Behavior;
 use crate::organization::Organization;
-use crate::reports::Kind;
+use crate::reports::{Conversation, Kind};
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 use serin_core::cohort::{Caller, Cohort, Parameters, Router};
@@ -167,7 +167,7 @@ fn gates<'a>(organization: &Organization, given: &'a HashMap<String, Given>) -> 
         .collect()
 }
 
-/// One call: through the traffic cop into the version that is live now, and four reports of it.
+/// One call: through the traffic cop into the version that is live now, perhaps on to an agent, and what is reported of it.
 fn take(organization: &mut Organization, call: &Call, cohort: Cohort) {
     let Some(slot) = organization.slots.iter().find(|slot| slot.name == call.flow) else { return };
     let flow = match cohort {
@@ -183,8 +183,18 @@ fn take(organization: &mut Organization, call: &Call, cohort: Cohort) {
     let settings = &organization.settings;
     let arrives = |at: i64, late: f64| at + ((settings.report_delay_s + late * settings.latency_s) * 1000.0) as i64;
     let [a, b, c, d] = fate.late;
+    let conversation = Conversation {
+        id: call.conversation_id.clone(),
+        start: entered,
+        cop: (slot.cop, cop_version, handed_over),
+        flow: (flow, version, left),
+        exit: fate.exit,
+        service: (fate.exit == Exit::Transfer).then(|| service(settings.seed, &call.conversation_id, &behavior)),
+        late: arrives(0, d),
+    };
     let cop = slot.cop;
     let reports = &mut organization.reports;
+    reports.remember(conversation);
     reports.send(entered, arrives(entered, a), (cop, cop_version, Kind::Entry), 0);
     reports.send(handed_over, arrives(handed_over, b), (cop, cop_version, Kind::Exit(Exit::ToFlow)), fate.cop_ms);
     reports.send(handed_over, arrives(handed_over, c), (flow, version, Kind::Entry), 0);

@@ -14,9 +14,12 @@ pub(crate) fn write(name: &str, content: &Content) -> String {
         let _ = writeln!(text, "  {line}");
     }
     if let Some(b) = &content.behavior {
-        let Behavior { error, abandon, transfer, duration_factor } = b;
+        let Behavior { error, abandon, transfer, duration_factor, handle_factor } = b;
         let _ = write!(text, "  behavior:\n    error: {error}\n    abandon: {abandon}\n    transfer: {transfer}\n");
         let _ = writeln!(text, "    duration_factor: {duration_factor}");
+        if *handle_factor != 1.0 {
+            let _ = writeln!(text, "    handle_factor: {handle_factor}");
+        }
     }
     text
 }
@@ -72,6 +75,7 @@ fn set(behavior: &mut Behavior, key: &str, value: &str) -> Result<(), String> {
         "abandon" => behavior.abandon = number,
         "transfer" => behavior.transfer = number,
         "duration_factor" => behavior.duration_factor = number,
+        "handle_factor" => behavior.handle_factor = number,
         other => return Err(format!("behavior: `{other}` is not known")),
     }
     Ok(())
@@ -83,7 +87,7 @@ mod tests {
 
     #[test]
     fn what_is_written_is_read_back_under_any_name() {
-        let behavior = Behavior { error: 0.15, ..Behavior::default() };
+        let behavior = Behavior { error: 0.15, handle_factor: 1.3, ..Behavior::default() };
         let body = vec!["division: Home".to_owned(), "tasks:".to_owned(), "  - task: welcome".to_owned()];
         let content = Content { behavior: Some(behavior), body };
         let text = write("Green", &content).replace("name: Green", "name: \"Blue\"").replace("Home", "'Home'");

@@ -48,6 +48,10 @@ pub(crate) fn text(status: u16, body: &str) -> Planned {
 }
 
 impl Planned {
+    pub(crate) fn body(&self) -> &str {
+        &self.body
+    }
+
     pub(crate) fn after(self, seconds: &'static str) -> Planned {
         Planned { retry_after: Some(seconds), ..self }
     }

@@ -1,4 +1,6 @@
-//! `POST /api/v2/analytics/flows/aggregates/query`: counts of what has arrived, never a row of zeros.
+//! `POST /api/v2/analytics/flows/aggregates/query`: counts of what has arrived, never a row of zeros. Conversations are in `details`.
+
+mod details;
 
 use super::error::ApiError;
 use crate::callers::Exit;
@@ -31,7 +33,7 @@ const METRICS: [&str; 9] = [
 ];
 
 pub(super) fn routes() -> Router<Shared> {
-    Router::new().route("/api/v2/analytics/flows/aggregates/query", post(query))
+    Router::new().route("/api/v2/analytics/flows/aggregates/query", post(query)).merge(details::routes())
 }
 
 #[derive(Deserialize)]
@@ -190,17 +192,25 @@ fn dimension_of<'a>(organization: &'a Organization, key: &Key, dimension: &str) 
         "flowName" => Some(&flow.name),
         "flowType" => Some("INBOUNDCALL"),
         "flowVersion" => Some(&flow.versions[key.version].number),
-        "exitReason" => exit.map(|exit| match exit {
-            Exit::Error => "FLOW_ERROR_DISCONNECT",
-            Exit::Abandon => "DISCONNECT",
-            Exit::Contained => "FLOW_DISCONNECT",
-            Exit::Transfer | Exit::ToFlow => "TRANSFER",
-        }),
-        "transferType" => match exit? {
-            Exit::Transfer => Some("ACD"),
-            Exit::ToFlow => Some("FLOW"),
-            _ => None,
-        },
+        "exitReason" => exit.map(exit_reason),
+        "transferType" => transfer_type(exit?),
+        _ => None,
+    }
+}
+
+fn exit_reason(exit: Exit) -> &'static str {
+    match exit {
+        Exit::Error => "FLOW_ERROR_DISCONNECT",
+        Exit::Abandon => "DISCONNECT",
+        Exit::Contained => "FLOW_DISCONNECT",
+        Exit::Transfer | Exit::ToFlow => "TRANSFER",
+    }
+}
+
+fn transfer_type(exit: Exit) -> Option<&'static str> {
+    match exit {
+        Exit::Transfer => Some("ACD"),
+        Exit::ToFlow => Some("FLOW"),
         _ => None,
     }
 }

@@ -64,7 +64,7 @@ async fn job(State(shared): State<Shared>, Path(id): Path<String>, Query(query):
     let mut body = json!({"id": id, "status": job.status, "command": "Publish", "selfUri": format!("/api/v2/flows/jobs/{id}")});
     if let (Some((index, _)), "Success") = (&job.work, job.status) {
         let flow = &organization.flows[*index];
-        body["flow"] = json!({"id": flow.id, "name": flow.name, "type": "INBOUNDCALL", "selfUri": format!("/api/v2/flows/{}", flow.id)});
+        body["flow"] = json!({"id": flow.id, "selfUri": format!("/api/v2/flows/{}", flow.id)});
     }
     if query.get("expand").is_some_and(|expand| expand.split(',').any(|field| field == "messages")) {
         let messages = job.error.iter().map(|text| json!({"type": "Error", "text": text, "details": []}));

@@ -1,6 +1,7 @@
-//! The vendor's side: what every request passes (faults, token, rate limit), and the paths.
+//! The vendor's side: what every request passes (faults, token, rate limit, the contract), and the paths.
 
 mod analytics;
+mod contract;
 mod error;
 mod flows;
 mod jobs;
@@ -12,13 +13,18 @@ use crate::connection::Plug;
 use crate::faults::Harm;
 use crate::organization::{Budget, Shared, enter};
 use axum::Router;
+use axum::body::{Body, to_bytes};
 use axum::extract::{ConnectInfo, MatchedPath, Request, State};
 use axum::http::header::AUTHORIZATION;
 use axum::http::{HeaderMap, HeaderValue, Method, Uri};
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
+use contract::Misfit;
 use error::ApiError;
 use std::time::Instant;
+
+/// Longest body of a request: what axum's own extractors accept.
+const LARGEST: usize = 2 << 20;
 
 /// The OAuth client that a request comes from.
 #[derive(Debug, Clone)]
@@ -32,8 +38,13 @@ pub(crate) fn routes() -> Router<Shared> {
         .merge(jobs::routes())
         .merge(tables::routes())
         .merge(analytics::routes())
-        .fallback(async |uri: Uri| ApiError::not_found("not.found", format!("no such path: {}", uri.path())))
-        .method_not_allowed_fallback(async || ApiError::new(405, "method.not.allowed", "The method is not allowed for this path."))
+        .fallback(unserved)
+        .method_not_allowed_fallback(unserved)
+}
+
+/// What the contract has and nobody here answers, and what lies outside of the vendor's API.
+async fn unserved(method: Method, uri: Uri) -> ApiError {
+    ApiError::not_found("not.simulated", format!("{method} {} is not simulated", uri.path()))
 }
 
 /// Puts what every request passes around the paths.
@@ -78,8 +89,8 @@ fn is_control(method: &Method, path: &str) -> bool {
     path.starts_with("/_simulator/") && !called && !delivered
 }
 
-/// Token and rate limit, where the path needs them.
-async fn admitted(shared: &Shared, mut request: Request, next: Next, path: &str) -> Response {
+/// Token, rate limit and contract, where the path needs them.
+async fn admitted(shared: &Shared, request: Request, next: Next, path: &str) -> Response {
     if !path.starts_with("/api/v2/") {
         return next.run(request).await;
     }
@@ -94,10 +105,35 @@ async fn admitted(shared: &Shared, mut request: Request, next: Next, path: &str)
     if budget.used > budget.allowed {
         return ApiError::throttled(budget.reset_s).into_response();
     }
-    request.extensions_mut().insert(Client(client));
-    let mut response = next.run(request).await;
+    let mut response = fitting(request, Client(client), next).await;
     tell(response.headers_mut(), budget, enter(shared).mint("correlation"));
     response
+}
+
+/// Holds the request to the contract, and the answer too: one that the vendor could not have given is a defect here.
+async fn fitting(request: Request, client: Client, next: Next) -> Response {
+    let (mut parts, body) = request.into_parts();
+    let Ok(body) = to_bytes(body, LARGEST).await else {
+        return ApiError::new(413, "request.entity.too.large", "The request is too large.").into_response();
+    };
+    let operation = match contract::check_request(parts.method.as_str(), &parts.uri, &body) {
+        Ok(operation) => operation,
+        Err(Misfit::NoSuchOperation) => {
+            let message = format!("there is no operation {} {}", parts.method, parts.uri.path());
+            return ApiError::not_found("not.found", message).into_response();
+        }
+        Err(Misfit::Malformed(reason)) => return ApiError::bad_request(reason).into_response(),
+    };
+    parts.extensions.insert(client);
+    let (parts, body) = next.run(Request::from_parts(parts, Body::from(body))).await.into_parts();
+    let body = to_bytes(body, usize::MAX).await.unwrap_or_default();
+    match operation.check_answer(parts.status.as_u16(), &body) {
+        Ok(()) => Response::from_parts(parts, Body::from(body)),
+        Err(reason) => {
+            let message = format!("the simulator's own answer to {} {} does not fit: {reason}", operation.method, operation.path);
+            ApiError::new(500, "simulator.defect", message).into_response()
+        }
+    }
 }
 
 fn bearer(headers: &HeaderMap) -> Option<&str> {
