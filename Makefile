@@ -2,13 +2,15 @@
 .DEFAULT_GOAL := help
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
-.PHONY: help demo test check bench build invoke package deploy clean
+.PHONY: help demo test check contract bench build invoke package deploy clean
 
 PYTHON ?= python3
 LOCAL := $(PYTHON) tests/local/bootstrap.py
 FN ?= random-percentage
 EVENT ?=
 STAGE ?= prod
+# Where the contract was generated from, if it is here.
+SPEC ?= ../shared/genesys/publicapi-excerpt.json
 
 help: ## list the targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1\t\2/' | expand -t 18
@@ -29,6 +31,18 @@ check: need ## the fast part: formatting, lints, tests in process
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets --locked -- -D warnings
 	cargo test --workspace --locked --quiet
+
+contract: need ## the vendor's own clients against the simulator, and the contract against its source (the first time installs 280 MB)
+	@command -v node >/dev/null && command -v npm >/dev/null || { echo "node or npm is missing: install Node.js 20 or newer, see https://nodejs.org" >&2; exit 1; }
+	@if test -f "$(SPEC)"; then $(PYTHON) tests/local/contract/generate.py --check "$(SPEC)"; \
+	  else echo "▸ $(SPEC) is not here: the committed contract is not compared with its source"; fi
+	cargo build -p serin-simulator --locked
+	@echo "▸ install the vendor's clients into .local/contract" && mkdir -p .local/contract/js && cp tests/local/contract/package*.json .local/contract/js/
+	@test -x .local/contract/python/bin/pip || $(PYTHON) -m venv .local/contract/python
+	@.local/contract/python/bin/pip install --quiet --disable-pip-version-check -r tests/local/contract/requirements.txt
+	@npm ci --prefix .local/contract/js --ignore-scripts --no-audit --no-fund --silent
+	cargo test -p serin-simulator -p serin-genesys --locked --quiet --test contract
+	.local/contract/python/bin/python -m pytest -q tests/local/test_vendor_client.py
 
 bench: need ## what takes minutes: the sequential judge's guarantee over 40,000 rollouts, and the time and memory of a tick
 	cargo test --release -p serin-core --locked -- --ignored --nocapture
