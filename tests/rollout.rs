@@ -123,6 +123,8 @@ fn a_broken_change_is_contained_in_the_tick_of_its_verdict_restored_and_quaranti
     let notice = place("notifier.publish", "");
     assert!(halt < zero && zero < commit && commit < notice, "{calls:#?}");
     assert!(!calls[..zero].iter().any(|c| c.name == "ledger.lease"), "no lease stands before containment");
+    let measured = place("analytics.measure", "");
+    assert!(!calls[measured..zero].iter().any(|c| c.name == "analytics.running"), "the vendor is asked nothing more before containment");
     assert_eq!((stage.offered(FLOW), stage.percentage(FLOW).as_deref()), (0.0, Some("0")));
     assert!(stage.is_halted(FLOW));
     let alert = stage.alerts().into_iter().find(|a| a.incident_type == "AUTO_ROLLBACK_TRIGGERED").unwrap();

@@ -191,8 +191,10 @@ where
     for visit in &mut visits {
         settle(visit, now, fresh);
     }
+    contain_failed(ports.parameters, &mut visits, |_| true).await;
+    // Only then is the vendor asked again: an answer that hangs must not stand between a failed verdict and the callers.
     look_for_drift(ports, &mut visits, now, fresh).await;
-    contain_failed(ports.parameters, &mut visits).await;
+    contain_failed(ports.parameters, &mut visits, |visit| visit.drift.is_some()).await;
     // Only now: a ledger that hangs must not stand between a failed verdict and the callers.
     join_all(visits.iter_mut().map(|visit| record_measurements(ports.ledger, visit))).await;
     let flows = join_all(visits.iter_mut().map(|visit| act(ports, tick, visit, now))).await;
@@ -304,6 +306,11 @@ impl Visit {
             stable: (rollout.plan.stable_flow().to_owned(), snapshot.stable_version.clone()),
             canary: (rollout.plan.canary.flow_id.clone(), canary.clone()),
         })
+    }
+
+    /// Whether calls must be on stable before the decision is recorded.
+    fn takes_back(&self) -> bool {
+        self.decision.event(0).is_some_and(|e| e.needs_containment())
     }
 
     /// Whether its calls are measured: those of both cohorts, and before a version is watched without a split those of the version before,
@@ -423,7 +430,9 @@ fn decided(visit: &Visit, now: Timestamp, fresh: bool) -> (Decision, Explanation
 /// Whether both flows still run what is being compared. Asked of whatever is about to rise, and of some others in turn, so that the
 /// requests of a tick stay few however many rollouts there are.
 async fn look_for_drift<L, P, A: Analytics, N, C>(ports: &Ports<'_, L, P, A, N, C>, visits: &mut [Visit], now: Timestamp, fresh: bool) {
-    let watched: Vec<usize> = (0..visits.len()).filter(|i| visits[*i].rollout().phase.is_watched()).collect();
+    // Whatever is taken back already needs no second reason; what was found so may have this one.
+    let open = |visit: &Visit| !visit.takes_back() || visit.decision == Decision::Rollback(Cause::FoundContained);
+    let watched: Vec<usize> = (0..visits.len()).filter(|i| visits[*i].rollout().phase.is_watched() && open(&visits[*i])).collect();
     let turns = watched.len().div_ceil(LOOKED_AT).max(1);
     let turn = now.as_second().div_euclid(60).rem_euclid(turns as i64) as usize;
     let due = watched.iter().enumerate().filter(|(n, i)| n % turns == turn || visits[**i].decision.rises()).map(|(_, i)| *i);
@@ -466,11 +475,12 @@ async fn drifted(analytics: &impl Analytics, cohorts: &CohortFlows) -> Result<Op
 }
 
 /// Calls go to stable before anybody is told, whoever holds the lease; and what a record already calls for is repaired with it.
-async fn contain_failed(parameters: &impl Parameters, visits: &mut [Visit]) {
+async fn contain_failed(parameters: &impl Parameters, visits: &mut [Visit], among: impl Fn(&Visit) -> bool) {
     let wanted: Vec<usize> = (0..visits.len())
+        .filter(|i| among(&visits[*i]))
         .filter(|i| {
             let visit = &visits[*i];
-            let decided = visit.decision.event(0).is_some_and(|e| e.needs_containment());
+            let decided = visit.takes_back();
             let recorded =
                 visit.rollout().is_contained() && visit.seen.as_ref().map_or(true, |s| repair(visit.rollout(), s) != Default::default());
             decided || recorded
