@@ -25,7 +25,7 @@ const REACH: SignedDuration = SignedDuration::from_mins(15);
 /// Conversations that lasted longer may be left out by the vendor, who goes by the day on which they began.
 const LONGEST: SignedDuration = SignedDuration::from_hours(2);
 /// A verdict on the counts must not wait long for figures that nobody may need.
-const PATIENCE: SignedDuration = SignedDuration::from_secs(8);
+const PATIENCE: SignedDuration = SignedDuration::from_secs(3);
 const DOING: &str = "reading conversation details";
 
 impl<S: CredentialsSource, C: Clock> Genesys<S, C> {
