@@ -13,7 +13,7 @@ use serde::Serialize;
 use serin_core::analysis::{Analysis, Measured, Verdict, analyze};
 use serin_core::decision::{Decision, Facts, HoldReason, decide};
 use serin_core::explain::{Explanation, explain};
-use serin_core::measurement::{Comparison, Window, merge};
+use serin_core::measurement::{Comparison, Window, merge, minute};
 use serin_core::phase::{Event, Phase};
 use serin_core::policy::Rule;
 use serin_core::projection::{Seen, Standing, repair, standing};
@@ -327,11 +327,6 @@ impl Visit {
         let recorded_until = self.recalled.windows.last().map_or(self.rollout().in_force.since, |w| w.start);
         minute(recorded_until.min(now - REREAD).max(now - CATCH_UP))
     }
-}
-
-/// The start of the minute that holds a time.
-fn minute(time: Timestamp) -> Timestamp {
-    Timestamp::from_second(time.as_second().div_euclid(60) * 60).expect("rounding down stays in range")
 }
 
 /// Measures all watched flows in as few queries as the adapter can, and judges them.

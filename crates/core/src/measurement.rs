@@ -221,6 +221,12 @@ pub struct Window {
 /// Length of every window.
 pub const WINDOW: SignedDuration = SignedDuration::from_mins(1);
 
+/// The start of the window that holds a time.
+pub fn minute(time: Timestamp) -> Timestamp {
+    let length = WINDOW.as_secs();
+    Timestamp::from_second(time.as_second().div_euclid(length) * length).expect("rounding down stays in range")
+}
+
 impl Window {
     /// A minute in which nothing was seen on either side says nothing, not even that all was well.
     pub fn has_data(&self) -> bool {

@@ -11,7 +11,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use serin_controller::ports::{Analytics, Clock, CohortFlows, Running, Unmeasured};
 use serin_core::cohort::Cohort;
-use serin_core::measurement::{Counts, WINDOW, Window};
+use serin_core::measurement::{self, Counts, Window};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Flows of one query, two per rollout.
@@ -135,7 +135,7 @@ impl Aggregates {
             let end = end(&reason, group.transfer_type.as_deref());
             for data in data {
                 let minute = data.interval.split_once('/').and_then(|(start, _)| start.parse().ok());
-                let minute = minute.map(floor).ok_or_else(|| unreadable("rows come without the minute they are of"))?;
+                let minute = minute.map(measurement::minute).ok_or_else(|| unreadable("rows come without the minute they are of"))?;
                 let exits = data.metrics.iter().filter(|m| m.metric == EXITS).map(|m| m.stats.count).sum::<f64>();
                 // Saturates; a negative or undefined count becomes 0.
                 rows.push(Row { flow: flow.clone(), version: version.clone(), minute, end, calls: exits.round() as u32 });
@@ -163,11 +163,6 @@ fn end(reason: &str, transfer: Option<&str>) -> End {
 fn is_to_agent(transfer: &str) -> bool {
     let agents = ["ACD", "USER", "GROUP", "NUMBER", "ACD_VOICEMAIL", "USER_VOICEMAIL", "GROUP_VOICEMAIL", "RETURN_TO_AGENT"];
     agents.iter().any(|agent| agent.eq_ignore_ascii_case(transfer))
-}
-
-fn floor(time: Timestamp) -> Timestamp {
-    let minute = WINDOW.as_secs();
-    Timestamp::from_second(time.as_second().div_euclid(minute) * minute).expect("rounding down stays in range")
 }
 
 /// One window for each minute in which a row was seen on either side.

@@ -13,7 +13,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use serin_controller::ports::{Clock, CohortFlows};
 use serin_core::cohort::Cohort;
-use serin_core::measurement::{Queue, Times, WINDOW, Window};
+use serin_core::measurement::{Queue, Times, WINDOW, Window, minute};
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 /// Rollouts of one query, two flows each.
@@ -89,7 +89,7 @@ impl<S: CredentialsSource, C: Clock> Genesys<S, C> {
                 return read;
             }
             // Its minute may go on on the next page.
-            read.told_from = to.min(floor(earliest) + WINDOW);
+            read.told_from = to.min(minute(earliest) + WINDOW);
         }
         read.untold = Some(format!("{budget} pages of conversation details reach back to {:.0} only", read.told_from));
         read
@@ -223,7 +223,7 @@ fn tell(cohorts: &CohortFlows, read: &Read, windows: &mut [Window]) {
     let mut minutes: BTreeMap<Timestamp, [Details; 2]> = BTreeMap::new();
     for (end, conversation) in read.conversations.iter().filter(|(end, _)| *end >= read.told_from) {
         let Some(cohort) = conversation.cohort(cohorts) else { continue };
-        let (times, queue) = &mut minutes.entry(floor(*end)).or_default()[cohort as usize];
+        let (times, queue) = &mut minutes.entry(minute(*end)).or_default()[cohort as usize];
         count(conversation, times, queue);
     }
     // Where nobody hands calls over to people there is nothing to tell, and no verdict should wait for it.
@@ -249,9 +249,4 @@ fn count(conversation: &Conversation, times: &mut Times, queue: &mut Queue) {
     queue.answer_ms = queue.answer_ms.saturating_add(answered.unwrap_or(0));
     queue.abandoned += u32::from(abandoned);
     queue.offered += u32::from(answered.is_some() || abandoned || ["nOffered", "tAcd"].iter().any(|name| conversation.sum(name).is_some()));
-}
-
-fn floor(time: Timestamp) -> Timestamp {
-    let minute = WINDOW.as_secs();
-    Timestamp::from_second(time.as_second().div_euclid(minute) * minute).expect("rounding down stays in range")
 }
