@@ -90,6 +90,9 @@ fn nothing_is_published_over_what_somebody_published_by_hand() {
     assert_eq!(runs(&stage), "17.0");
     let alert = stage.alerts().into_iter().find(|a| a.incident_type == "ROLLOUT_CONTAMINATED").unwrap();
     assert!(alert.reason.contains("`Pat`") && !alert.action_taken.contains("stable"), "{alert:?}");
+    // Nothing is watched any more, so a person can end it, and what was published stays.
+    assert_eq!(stage.person(FLOW, Action::Abort).unwrap().unwrap().phase, Phase::Aborted);
+    assert_eq!(runs(&stage), "17.0");
     stage.assert_lawful();
 }
 

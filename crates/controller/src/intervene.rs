@@ -154,7 +154,7 @@ pub async fn intervene(
 ) -> Result<Rollout, InterventionError> {
     let mut opened = open(ledger, flow).await?;
     let rollout = opened.rollout.clone().ok_or_else(|| InterventionError::Refused(format!("flow {flow} has no rollout")))?;
-    if rollout.is_unsplit() && action == Action::Abort && rollout.phase != Phase::Preparing {
+    if rollout.is_unsplit() && action == Action::Abort && (rollout.phase.is_watched() || rollout.phase == Phase::Finalizing) {
         return Err(InterventionError::Refused(format!(
             "flow {flow}: all callers have version {} by its publication, so there is nothing to take them back from; `serin rollback` publishes the version before",
             rollout.plan.canary.version
