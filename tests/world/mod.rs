@@ -108,6 +108,8 @@ pub struct State {
     late: Vec<(usize, FlowName, serin_core::weight::Weight)>,
     /// Genesys Cloud's flows.
     pub flows: BTreeMap<String, FlowInGenesys>,
+    /// Who changed a row of the data table last, as the vendor's audit tells.
+    pub rows_changed_by: Option<String>,
     /// Calls, and how they end.
     pub traffic: Traffic,
     /// Notices that arrived, in order.
@@ -158,6 +160,7 @@ impl World {
             heartbeat: None,
             late: Vec::new(),
             flows: in_genesys,
+            rows_changed_by: None,
             traffic: Traffic::new(&names, epoch()),
             told: Vec::new(),
             processes: 0,

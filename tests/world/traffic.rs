@@ -2,7 +2,7 @@
 
 use super::{Process, State};
 use jiff::{SignedDuration, Timestamp};
-use serin_controller::ports::{Analytics, CohortFlows, Running, Unmeasured};
+use serin_controller::ports::{Analytics, Changed, CohortFlows, Running, Unmeasured};
 use serin_core::measurement::{Comparison, Counts, Window};
 use serin_core::rollout::FlowName;
 use std::collections::BTreeMap;
@@ -140,5 +140,13 @@ impl Analytics for Process {
             Ok(Running { version: Some(flow.runs().to_owned()), by: flow.published_by.clone() })
         };
         self.step("analytics.running", flow, || Unmeasured("injected".into()), look).await
+    }
+
+    async fn changed_by(&self, what: Changed<'_>, _since: Timestamp) -> Option<String> {
+        let look = |s: &mut State| match what {
+            Changed::Flow(flow) => Ok(s.flows[flow].published_by.clone()),
+            Changed::Table(_) => Ok(s.rows_changed_by.clone()),
+        };
+        self.step("analytics.changed_by", "", || (), look).await.ok().flatten()
     }
 }

@@ -305,6 +305,7 @@ impl Visit {
         Some(CohortFlows {
             stable: (rollout.plan.stable_flow().to_owned(), snapshot.stable_version.clone()),
             canary: (rollout.plan.canary.flow_id.clone(), canary.clone()),
+            outcomes: None,
         })
     }
 

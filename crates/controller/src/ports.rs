@@ -4,7 +4,7 @@ use jiff::{SignedDuration, Timestamp};
 use serin_core::ledger::{Hash, StoredEntry};
 use serin_core::measurement::Window;
 use serin_core::projection::Seen;
-use serin_core::rollout::FlowName;
+use serin_core::rollout::{FlowName, Outcomes};
 use serin_core::weight::Weight;
 use std::collections::BTreeMap;
 use std::future::Future;
@@ -226,6 +226,8 @@ pub struct CohortFlows {
     pub stable: (String, String),
     /// Canary flow id and version.
     pub canary: (String, String),
+    /// Where both are branches of one flow: the outcome that each of them begins and ends, always the same two.
+    pub outcomes: Option<Outcomes>,
 }
 
 /// What a flow runs.
@@ -237,10 +239,19 @@ pub struct Running {
     pub by: Option<String>,
 }
 
-/// Why nothing was measured. It says nothing about any canary.
+/// Why nothing was measured, or something in Genesys Cloud could not be looked at. It says nothing about any canary.
 #[derive(Debug, Clone, thiserror::Error)]
 #[error("{0}")]
 pub struct Unmeasured(pub String);
+
+/// What somebody may have changed by hand.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Changed<'a> {
+    /// A flow, by id.
+    Flow(&'a str),
+    /// The rows of a data table, by id.
+    Table(&'a str),
+}
 
 /// The vendor's analytics.
 pub trait Analytics {
@@ -248,6 +259,41 @@ pub trait Analytics {
     fn measure(&self, flows: &[CohortFlows], from: Timestamp, to: Timestamp) -> impl Future<Output = Result<Vec<Vec<Window>>, Unmeasured>>;
     /// What a flow runs now.
     fn running(&self, flow: &str) -> impl Future<Output = Result<Running, Unmeasured>>;
+    /// Who changed it last since then, by name as far as the vendor's audit tells; `None` where it does not, or cannot be asked.
+    fn changed_by(&self, what: Changed<'_>, since: Timestamp) -> impl Future<Output = Option<String>>;
+}
+
+/// A row of a data table that a traffic cop reads on every call: key is the flow's name in Serin.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Pointer {
+    /// `Active_Flow_ID`: the flow that gets the calls; for people and reports.
+    pub active_flow: String,
+    /// `Traffic_Weight`: 100 sends all calls to the canary flow, anything else to stable.
+    pub weight: Weight,
+    /// `revision`: version of the percentage that this row follows.
+    pub revision: i64,
+    /// `owner`: which installation of Serin writes the row, empty where nobody ever did.
+    pub owner: String,
+}
+
+/// Why a row was not read or written.
+#[derive(Debug, Clone, thiserror::Error)]
+#[error("row {row} of data table {table}: {reason}")]
+pub struct RowError {
+    /// Id of the table.
+    pub table: String,
+    /// Key of the row.
+    pub row: String,
+    /// Why.
+    pub reason: String,
+}
+
+/// Rows of data tables. The vendor has no compare-and-set for them: the last writer wins.
+pub trait Rows {
+    /// A row, `None` if there is none: then the cop sends every call to stable.
+    fn pointer(&self, table: &str, row: &FlowName) -> impl Future<Output = Result<Option<Pointer>, RowError>>;
+    /// Writes a row, which is made if there is none, and reads it back.
+    fn point(&self, table: &str, row: &FlowName, to: &Pointer) -> impl Future<Output = Result<(), RowError>>;
 }
 
 /// A flow in Genesys Cloud.
@@ -316,6 +362,55 @@ pub trait Flows {
     /// Publishes the configuration that `from` runs into the flow `to`, under the name of `to`. `TryLater` if it is still running
     /// when the adapter's patience ends.
     fn copy(&self, from: &str, to: &str) -> impl Future<Output = Result<(), FlowError>>;
+}
+
+/// What a version of a flow needs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Dependency {
+    /// The vendor's type, such as `QUEUE`.
+    pub kind: String,
+    /// Its name, or its id where it has none any more.
+    pub name: String,
+    /// Whether it was deleted.
+    pub deleted: bool,
+}
+
+/// What a flow agrees on with what comes before and after it, by name; the values are types, such as `string`.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Interface {
+    /// Attributes that it sets on the participant.
+    pub participant_data: BTreeMap<String, String>,
+    /// Flow variables.
+    pub variables: BTreeMap<String, String>,
+}
+
+/// Calls that ended in a flow.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Ended {
+    /// How many.
+    pub calls: u32,
+    /// How many of them in an error of the flow.
+    pub errors: u32,
+}
+
+/// Looks before anything is changed: what would be in the way of a rollout. Nothing here changes anything.
+pub trait Preflight {
+    /// Permissions that the client lacks, of those that a rollout of this kind needs; `rows` if it writes rows of a data table.
+    fn missing_permissions(&self, flow: &str, rows: Option<&str>) -> impl Future<Output = Result<Vec<String>, FlowError>>;
+    /// What a version needs. `TryLater` while the vendor has not gathered it.
+    fn dependencies(&self, flow: &str, version: &str) -> impl Future<Output = Result<Vec<Dependency>, FlowError>>;
+    /// What a version agrees on with its neighbours, out of its export.
+    fn interface(&self, flow: &str, version: &str) -> impl Future<Output = Result<Interface, FlowError>>;
+    /// Runs a data action with an input; `Refused` says what it answered instead of success.
+    fn test_action(&self, action: &str, input: &serde_json::Value) -> impl Future<Output = Result<(), FlowError>>;
+    /// Asks the vendor to validate a version; `Refused` says its complaints.
+    fn validate(&self, flow: &str, version: &str) -> impl Future<Output = Result<(), FlowError>>;
+    /// Calls from a dialled number that have ended in a version of a flow since then.
+    fn ended(&self, flow: &str, version: &str, dnis: &str, since: Timestamp) -> impl Future<Output = Result<Ended, FlowError>>;
+    /// The AWS region of the organization, such as `eu-west-1`; `None` where its address tells none.
+    fn region(&self) -> Option<&'static str>;
+    /// Requests that the client may still send in this minute, `None` before the vendor's first answer.
+    fn requests_left(&self) -> Option<u32>;
 }
 
 /// The two topics.

@@ -115,6 +115,16 @@ pub struct CanarySlot {
     pub version: String,
 }
 
+/// The flow outcome of each branch of a flow that branches inside: always the same two, since an organization has few.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Outcomes {
+    /// Id of the outcome that the old branch begins and ends.
+    pub stable: String,
+    /// Id of the new branch's.
+    pub canary: String,
+}
+
 fn default_labels() -> Labels {
     Labels { stable: "v1".into(), canary: "v2".into() }
 }

@@ -9,7 +9,7 @@ use crate::token::CredentialsSource;
 use jiff::Timestamp;
 use serde::Deserialize;
 use serde_json::{Value, json};
-use serin_controller::ports::{Analytics, Clock, CohortFlows, Running, Unmeasured};
+use serin_controller::ports::{Analytics, Changed, Clock, CohortFlows, Running, Unmeasured};
 use serin_core::cohort::Cohort;
 use serin_core::measurement::{self, Counts, Window};
 use std::collections::{BTreeMap, BTreeSet};
@@ -45,6 +45,10 @@ impl<S: CredentialsSource, C: Clock> Analytics for Genesys<S, C> {
 
     async fn running(&self, flow: &str) -> Result<Running, Unmeasured> {
         Ok(self.runs_now(flow).await?)
+    }
+
+    async fn changed_by(&self, _what: Changed<'_>, _since: Timestamp) -> Option<String> {
+        None
     }
 }
 
@@ -219,7 +223,11 @@ mod tests {
 
     #[test]
     fn one_query_asks_for_every_flow_once() {
-        let pair = |stable: &str, canary: &str| CohortFlows { stable: (stable.into(), "1".into()), canary: (canary.into(), "2".into()) };
+        let pair = |stable: &str, canary: &str| CohortFlows {
+            stable: (stable.into(), "1".into()),
+            canary: (canary.into(), "2".into()),
+            outcomes: None,
+        };
         let from: Timestamp = "2026-11-20T10:00:00Z".parse().unwrap();
         let query = query(&[pair("a", "b"), pair("a", "c")], from, from + SignedDuration::from_mins(5));
         assert_eq!(query["interval"], "2026-11-20T10:00:00.000Z/2026-11-20T10:05:00.000Z");

@@ -65,7 +65,7 @@ fn held(stub: &Stub) -> BTreeSet<(&'static str, &'static str)> {
 
 fn cohorts(stable: (&str, &str), canary: (&str, &str)) -> CohortFlows {
     let owned = |(flow, version): (&str, &str)| (flow.to_owned(), version.to_owned());
-    CohortFlows { stable: owned(stable), canary: owned(canary) }
+    CohortFlows { stable: owned(stable), canary: owned(canary), outcomes: None }
 }
 
 /// Calls every function of the client.

@@ -56,7 +56,7 @@ fn at(time: &str) -> Timestamp {
 
 fn cohorts(number: usize) -> CohortFlows {
     let named = |name: &str| if number == 0 { name.to_owned() } else { format!("{name}{number}") };
-    CohortFlows { stable: (named("blue"), "14.0".into()), canary: (named("green"), "3.0".into()) }
+    CohortFlows { stable: (named("blue"), "14.0".into()), canary: (named("green"), "3.0".into()), outcomes: None }
 }
 
 /// Ten calls of each side in every minute from 10:00 to 10:05.

@@ -11,7 +11,7 @@ const QUERY: &str = "POST /api/v2/analytics/flows/aggregates/query";
 
 fn cohorts(stable: (&str, &str), canary: (&str, &str)) -> CohortFlows {
     let owned = |(flow, version): (&str, &str)| (flow.to_owned(), version.to_owned());
-    CohortFlows { stable: owned(stable), canary: owned(canary) }
+    CohortFlows { stable: owned(stable), canary: owned(canary), outcomes: None }
 }
 
 fn at(time: &str) -> Timestamp {

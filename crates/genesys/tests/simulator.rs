@@ -71,7 +71,11 @@ async fn a_change_is_published_measured_and_copied() {
 
     let stable_before = genesys.flow(MAIN_IVR_STABLE).await.unwrap().published.unwrap();
     let now = order(&base, "advance", json!({"minutes": 30})).await["now"].as_str().unwrap().parse::<Timestamp>().unwrap();
-    let cohorts = CohortFlows { stable: (MAIN_IVR_STABLE.into(), stable_before.clone()), canary: (MAIN_IVR_CANARY.into(), version.into()) };
+    let cohorts = CohortFlows {
+        stable: (MAIN_IVR_STABLE.into(), stable_before.clone()),
+        canary: (MAIN_IVR_CANARY.into(), version.into()),
+        outcomes: None,
+    };
     let windows = genesys.measure(&[cohorts], now - SignedDuration::from_mins(30), now).await.unwrap();
     let total = serin_core::measurement::total(&windows[0]);
     assert!(total.stable.calls > 500 && total.canary.calls == 0, "{total:?}");
@@ -104,7 +108,7 @@ async fn split(base: &str, minutes: u32) -> Timestamp {
 
 async fn tick<S: CredentialsSource>(genesys: &Genesys<S, WallClock>, now: Timestamp) -> Vec<Window> {
     let flow = |id: &str, version: &str| (id.to_owned(), version.to_owned());
-    let cohorts = CohortFlows { stable: flow(MAIN_IVR_STABLE, "14.0"), canary: flow(MAIN_IVR_CANARY, "15.0") };
+    let cohorts = CohortFlows { stable: flow(MAIN_IVR_STABLE, "14.0"), canary: flow(MAIN_IVR_CANARY, "15.0"), outcomes: None };
     genesys.measure(&[cohorts], now - SignedDuration::from_mins(20), now).await.unwrap().remove(0)
 }
 
