@@ -14,30 +14,38 @@ use serin_core::cohort::Cohort;
 use serin_core::measurement::{self, Counts, Window};
 use std::collections::{BTreeMap, BTreeSet};
 
-/// Flows of one query, two per rollout.
-const ROLLOUTS_PER_QUERY: usize = 50;
+/// Flows of one query, two per rollout: 1,000 rollouts are ten queries, and with the details' pages 22 of a minute's 300 requests.
+const ROLLOUTS_PER_QUERY: usize = 100;
 /// Its count is the number of calls that left the flow; entries are another metric.
 const EXITS: &str = "tFlow";
+/// Their counts are the outcomes that calls began, and those of them that failed.
+const OUTCOMES: &str = "nFlowOutcome";
+const FAILED_OUTCOMES: &str = "nFlowOutcomeFailed";
 const DOING: &str = "measuring flows";
 
 impl<S: CredentialsSource, C: Clock> Analytics for Genesys<S, C> {
     async fn measure(&self, flows: &[CohortFlows], from: Timestamp, to: Timestamp) -> Result<Vec<Vec<Window>>, Unmeasured> {
+        let mut measured = vec![Vec::new(); flows.len()];
         if from >= to {
-            return Ok(vec![Vec::new(); flows.len()]);
+            return Ok(measured);
         }
         let until = self.deadline();
-        let mut measured = Vec::with_capacity(flows.len());
-        for batch in flows.chunks(ROLLOUTS_PER_QUERY) {
-            let request = Request {
-                operation: &operations::QUERY_FLOW_AGGREGATES,
-                doing: DOING.to_owned(),
-                path: &[],
-                query: &[],
-                body: Some(query(batch, from, to)),
-            };
-            let answer: Aggregates = self.call(&request, until).await?;
-            let rows = answer.rows()?;
-            measured.extend(batch.iter().map(|cohorts| windows(cohorts, &rows, from, to)));
+        let (branches, slots): (Vec<usize>, Vec<usize>) = (0..flows.len()).partition(|i| flows[*i].outcomes.is_some());
+        for (source, asked) in [(Source::Exits, slots), (Source::Outcomes, branches)] {
+            let mut batches: Vec<&[usize]> = asked.chunks(ROLLOUTS_PER_QUERY).rev().collect();
+            while let Some(batch) = batches.pop() {
+                let cohorts: Vec<&CohortFlows> = batch.iter().map(|at| &flows[*at]).collect();
+                match self.aggregates(DOING, source.query(&cohorts, from, to), until).await {
+                    Err(error) if error.is_too_much() && batch.len() > 1 => {
+                        let (first, second) = batch.split_at(batch.len() / 2);
+                        batches.extend([second, first]);
+                    }
+                    answer => {
+                        let told = source.read(answer?, &cohorts, from, to)?;
+                        batch.iter().zip(told).for_each(|(at, windows)| measured[*at] = windows);
+                    }
+                }
+            }
         }
         self.add_details(flows, &mut measured, to, until).await;
         Ok(measured)
@@ -47,26 +55,80 @@ impl<S: CredentialsSource, C: Clock> Analytics for Genesys<S, C> {
         Ok(self.runs_now(flow).await?)
     }
 
-    async fn changed_by(&self, _what: Changed<'_>, _since: Timestamp) -> Option<String> {
-        None
+    async fn changed_by(&self, what: Changed<'_>, since: Timestamp) -> Option<String> {
+        let (Changed::Flow(id) | Changed::Table(id)) = what;
+        self.last_change(id, since).await.unwrap_or_else(|error| {
+            tracing::warn!(%error, "who made a change by hand is not known; the change itself is");
+            None
+        })
     }
 }
 
-fn query(flows: &[CohortFlows], from: Timestamp, to: Timestamp) -> Value {
-    let ids: BTreeSet<&str> = flows.iter().flat_map(|f| [f.stable.0.as_str(), f.canary.0.as_str()]).collect();
-    let one = |id| json!({"type": "dimension", "dimension": "flowId", "operator": "matches", "value": id});
-    let time = |t: Timestamp| t.strftime("%Y-%m-%dT%H:%M:%S%.3fZ").to_string();
-    json!({
-        "interval": format!("{}/{}", time(from), time(to)),
-        "granularity": "PT1M",
-        "groupBy": ["flowId", "flowVersion", "exitReason", "transferType"],
-        "filter": {"type": "or", "predicates": ids.into_iter().map(one).collect::<Vec<_>>()},
-        "metrics": [EXITS],
-    })
+impl<S: CredentialsSource, C: Clock> Genesys<S, C> {
+    pub(crate) async fn aggregates(&self, doing: &str, query: Value, until: Timestamp) -> Result<Aggregates, Error> {
+        self.call(&Request { body: Some(query), ..Request::of(&operations::QUERY_FLOW_AGGREGATES, doing) }, until).await
+    }
 }
 
+/// A span of time as the vendor writes it.
+pub(crate) fn interval(from: Timestamp, to: Timestamp) -> String {
+    let time = |t: Timestamp| t.strftime("%Y-%m-%dT%H:%M:%S%.3fZ").to_string();
+    format!("{}/{}", time(from), time(to))
+}
+
+/// Rows of which a dimension is this.
+pub(crate) fn is(dimension: &str, value: &str) -> Value {
+    json!({"type": "dimension", "dimension": dimension, "operator": "matches", "value": value})
+}
+
+/// Rows of the cohorts' flows.
+pub(crate) fn of_flows(flows: &[&CohortFlows]) -> Value {
+    let ids: BTreeSet<&str> = flows.iter().flat_map(|f| [f.stable.0.as_str(), f.canary.0.as_str()]).collect();
+    json!({"type": "or", "predicates": ids.into_iter().map(|id| is("flowId", id)).collect::<Vec<_>>()})
+}
+
+/// What tells the cohorts apart, and so what is counted.
+#[derive(Debug, Clone, Copy)]
+enum Source {
+    /// Two flows, or two versions of one: how calls left them.
+    Exits,
+    /// Two branches of one flow: the outcome that each of them begins and ends.
+    Outcomes,
+}
+
+impl Source {
+    fn query(self, flows: &[&CohortFlows], from: Timestamp, to: Timestamp) -> Value {
+        let (by, metrics) = match self {
+            Source::Exits => (vec!["flowId", "flowVersion", "exitReason", "transferType"], vec![EXITS]),
+            Source::Outcomes => (vec!["flowId", "flowVersion", "flowOutcomeId"], vec![OUTCOMES, FAILED_OUTCOMES]),
+        };
+        json!({
+            "interval": interval(from, to),
+            "granularity": "PT1M",
+            "groupBy": by,
+            "filter": of_flows(flows),
+            "metrics": metrics,
+        })
+    }
+
+    /// The windows of each of the cohorts.
+    fn read(self, answer: Aggregates, flows: &[&CohortFlows], from: Timestamp, to: Timestamp) -> Result<Vec<Vec<Window>>, Error> {
+        match self {
+            Source::Exits => {
+                let rows = answer.rows()?;
+                Ok(flows.iter().map(|cohorts| windows(cohorts, &rows, from, to)).collect())
+            }
+            Source::Outcomes => {
+                let rows = answer.outcomes()?;
+                Ok(flows.iter().map(|cohorts| branches(cohorts, &rows, from, to)).collect())
+            }
+        }
+    }
+}
+
+/// Rows of the vendor's.
 #[derive(Deserialize)]
-struct Aggregates {
+pub(crate) struct Aggregates {
     /// Absent when there is no data at all.
     #[serde(default)]
     results: Option<Vec<Container>>,
@@ -87,6 +149,7 @@ struct Group {
     flow_version: Option<String>,
     exit_reason: Option<String>,
     transfer_type: Option<String>,
+    flow_outcome_id: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -109,18 +172,40 @@ struct Stats {
     count: f64,
 }
 
+impl Data {
+    fn minute(&self) -> Result<Timestamp, Error> {
+        let start = self.interval.split_once('/').and_then(|(start, _)| start.parse().ok());
+        start.map(measurement::minute).ok_or_else(|| unreadable("rows come without the minute they are of"))
+    }
+
+    /// Saturates; a negative or undefined count is 0.
+    fn count(&self, metric: &str) -> u32 {
+        self.metrics.iter().filter(|m| m.metric == metric).map(|m| m.stats.count).sum::<f64>().round() as u32
+    }
+}
+
 /// Calls of one version of a flow that ended in one way in one minute.
-struct Row {
+pub(crate) struct Row {
     flow: String,
     version: String,
     minute: Timestamp,
-    end: End,
-    calls: u32,
+    pub(crate) end: End,
+    pub(crate) calls: u32,
+}
+
+/// An outcome in one minute.
+struct OutcomeRow {
+    flow: String,
+    version: Option<String>,
+    outcome: String,
+    minute: Timestamp,
+    begun: u32,
+    failed: u32,
 }
 
 /// How a call left the flow.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum End {
+pub(crate) enum End {
     Error,
     Abandon,
     Transfer,
@@ -128,7 +213,8 @@ enum End {
 }
 
 impl Aggregates {
-    fn rows(self) -> Result<Vec<Row>, Error> {
+    /// How calls left their flows.
+    pub(crate) fn rows(self) -> Result<Vec<Row>, Error> {
         let mut rows = Vec::new();
         for Container { group, data } in self.results.unwrap_or_default() {
             // Without a version a row belongs to no cohort, and without a reason it says nothing: calls that ended in no known way
@@ -138,11 +224,23 @@ impl Aggregates {
             };
             let end = end(&reason, group.transfer_type.as_deref());
             for data in data {
-                let minute = data.interval.split_once('/').and_then(|(start, _)| start.parse().ok());
-                let minute = minute.map(measurement::minute).ok_or_else(|| unreadable("rows come without the minute they are of"))?;
-                let exits = data.metrics.iter().filter(|m| m.metric == EXITS).map(|m| m.stats.count).sum::<f64>();
-                // Saturates; a negative or undefined count becomes 0.
-                rows.push(Row { flow: flow.clone(), version: version.clone(), minute, end, calls: exits.round() as u32 });
+                let (minute, calls) = (data.minute()?, data.count(EXITS));
+                rows.push(Row { flow: flow.clone(), version: version.clone(), minute, end, calls });
+            }
+        }
+        Ok(rows)
+    }
+
+    /// Outcomes that calls began. A flow may begin others, or none: those rows are no cohort's.
+    fn outcomes(self) -> Result<Vec<OutcomeRow>, Error> {
+        let mut rows = Vec::new();
+        for Container { group, data } in self.results.unwrap_or_default() {
+            let flow = group.flow_id.ok_or_else(|| unreadable("rows come without the flow they are of"))?;
+            let Some(outcome) = group.flow_outcome_id else { continue };
+            for data in data {
+                let (minute, begun, failed) = (data.minute()?, data.count(OUTCOMES), data.count(FAILED_OUTCOMES));
+                let (flow, version, outcome) = (flow.clone(), group.flow_version.clone(), outcome.clone());
+                rows.push(OutcomeRow { flow, version, outcome, minute, begun, failed });
             }
         }
         Ok(rows)
@@ -150,7 +248,7 @@ impl Aggregates {
 }
 
 fn unreadable(message: &str) -> Error {
-    Error::Unexpected { doing: DOING.to_owned(), status: 200, code: "unreadable".to_owned(), message: message.to_owned() }
+    Error::unreadable(DOING, message)
 }
 
 /// The vendor's exit reasons and transfer types, whatever their case. Whatever is not an error, a hang-up of the caller or a transfer
@@ -194,6 +292,28 @@ fn count(counts: &mut Counts, row: &Row) {
     counts.calls = counts.calls.saturating_add(row.calls);
 }
 
+/// One window for each minute in which a branch began its outcome. A branch that fails its outcome is an error, whatever became of the
+/// call; how else it ended the outcome does not tell.
+fn branches(cohorts: &CohortFlows, rows: &[OutcomeRow], from: Timestamp, to: Timestamp) -> Vec<Window> {
+    let Some(outcomes) = &cohorts.outcomes else { return Vec::new() };
+    let mut by_minute: BTreeMap<Timestamp, Window> = BTreeMap::new();
+    for row in rows.iter().filter(|row| from <= row.minute && row.minute < to) {
+        let sides = [(Cohort::Stable, &cohorts.stable, &outcomes.stable), (Cohort::Canary, &cohorts.canary, &outcomes.canary)];
+        let is_of = |(flow, version): &(String, String), outcome: &String| {
+            *flow == row.flow && *outcome == row.outcome && row.version.as_ref().is_none_or(|v| v == version)
+        };
+        for (cohort, _, _) in sides.into_iter().filter(|(_, side, outcome)| is_of(side, outcome)) {
+            let window = by_minute.entry(row.minute).or_insert_with(|| Window { start: row.minute, counts: Default::default() });
+            let counts = window.counts.side(cohort);
+            let failed = row.failed.min(row.begun);
+            counts.calls = counts.calls.saturating_add(row.begun);
+            counts.errors = counts.errors.saturating_add(failed);
+            counts.contained = counts.contained.saturating_add(row.begun - failed);
+        }
+    }
+    by_minute.into_values().collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -229,7 +349,7 @@ mod tests {
             outcomes: None,
         };
         let from: Timestamp = "2026-11-20T10:00:00Z".parse().unwrap();
-        let query = query(&[pair("a", "b"), pair("a", "c")], from, from + SignedDuration::from_mins(5));
+        let query = Source::Exits.query(&[&pair("a", "b"), &pair("a", "c")], from, from + SignedDuration::from_mins(5));
         assert_eq!(query["interval"], "2026-11-20T10:00:00.000Z/2026-11-20T10:05:00.000Z");
         let asked: Vec<&str> = query["filter"]["predicates"].as_array().unwrap().iter().map(|p| p["value"].as_str().unwrap()).collect();
         assert_eq!(asked, ["a", "b", "c"]);

@@ -2,11 +2,11 @@
 
 use crate::error::{Error, redact};
 use crate::operations::Operation;
-use crate::pace::Pace;
+use crate::pace::{Limit, Pace};
 use crate::settings::{Settings, SettingsError};
 use crate::token::{CredentialsSource, SignIn};
 use jiff::{SignedDuration, Timestamp};
-use reqwest::header::RETRY_AFTER;
+use reqwest::header::{HeaderMap, RETRY_AFTER};
 use reqwest::{Method, RequestBuilder, StatusCode, Url};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
@@ -65,8 +65,17 @@ impl<S: CredentialsSource, C: Clock> Genesys<S, C> {
         self.clock.now() + self.settings.patience
     }
 
-    /// Calls one operation. A token that is not accepted is renewed once.
+    /// Calls one operation.
     pub(crate) async fn call<T: DeserializeOwned>(&self, request: &Request<'_>, until: Timestamp) -> Result<T, Error> {
+        let answer = self.ask(request, until).await?;
+        match answer.status {
+            200..300 => answer.json(&request.doing),
+            _ => Err(answer.refusal(request)),
+        }
+    }
+
+    /// Calls one operation, for whoever reads refusals by themselves. A token that is not accepted is renewed once.
+    pub(crate) async fn ask(&self, request: &Request<'_>, until: Timestamp) -> Result<Answer, Error> {
         let address = request.address(&self.settings.api);
         let method = Method::from_bytes(request.operation.method.as_bytes()).expect("the table holds methods");
         let exchange = Exchange { doing: &request.doing, repeatable: request.operation.repeatable, paced: true };
@@ -84,9 +93,8 @@ impl<S: CredentialsSource, C: Clock> Genesys<S, C> {
             };
             let answer = self.exchange(&exchange, until, build).await?;
             match answer.status {
-                200..300 => return answer.json(&request.doing),
                 401 if refused.is_none() => refused = Some(token),
-                _ => return Err(answer.refusal(request, &token.value)),
+                _ => return Ok(Answer { token: Some(token.value), ..answer }),
             }
         }
     }
@@ -113,10 +121,13 @@ impl<S: CredentialsSource, C: Clock> Genesys<S, C> {
                     let reason = format!("{}; it may have arrived: look before asking again", lost.reason);
                     return Err(Error::Unavailable { doing: exchange.doing.to_owned(), reason });
                 }
-                Ok(answer) => match answer.failure(exchange.repeatable) {
-                    Some(failure) => failure,
-                    None => return Ok(answer),
-                },
+                Ok(answer) => {
+                    self.note(answer.limit);
+                    match answer.failure(exchange.repeatable) {
+                        Some(failure) => failure,
+                        None => return Ok(answer),
+                    }
+                }
             };
             let wait = backoff.next(failure.asked);
             tracing::debug!(doing = exchange.doing, reason = failure.reason, wait_ms = wait.as_millis(), "genesys cloud is asked again");
@@ -146,6 +157,18 @@ impl<S: CredentialsSource, C: Clock> Genesys<S, C> {
         Ok(())
     }
 
+    /// Answers of the file store and of the login name no limit.
+    fn note(&self, limit: Option<Limit>) {
+        if let Some(limit) = limit {
+            self.pace().note(limit, self.clock.now());
+        }
+    }
+
+    /// Requests that the vendor still takes of us in this minute; `None` before it first told.
+    pub(crate) fn left(&self) -> Option<u32> {
+        self.pace().left(self.clock.now())
+    }
+
     fn pace(&self) -> MutexGuard<'_, Pace> {
         self.pace.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -162,7 +185,12 @@ pub(crate) struct Request<'a> {
     pub(crate) body: Option<Value>,
 }
 
-impl Request<'_> {
+impl<'a> Request<'a> {
+    /// A call with neither parameters nor a body.
+    pub(crate) fn of(operation: &'static Operation, doing: impl Into<String>) -> Request<'a> {
+        Request { operation, doing: doing.into(), path: &[], query: &[], body: None }
+    }
+
     fn address(&self, api: &Url) -> Url {
         let mut address = api.clone();
         let mut values = self.path.iter();
@@ -194,6 +222,9 @@ pub(crate) struct Answer {
     pub(crate) status: u16,
     pub(crate) body: Vec<u8>,
     retry_after: Option<SignedDuration>,
+    limit: Option<Limit>,
+    /// The token that was sent, which the answer might repeat.
+    token: Option<String>,
 }
 
 /// No whole answer.
@@ -250,6 +281,7 @@ async fn receive(request: RequestBuilder) -> Result<Answer, Lost> {
     let lost = |error: reqwest::Error| Lost { may_have_arrived: !(error.is_connect() || error.is_builder()), reason: describe(error) };
     let mut response = request.send().await.map_err(lost)?;
     let (status, header) = (response.status().as_u16(), response.headers().get(RETRY_AFTER).cloned());
+    let limit = limit(response.headers());
     let mut body = Vec::new();
     while let Some(chunk) = response.chunk().await.map_err(lost)? {
         if body.len() + chunk.len() > LARGEST {
@@ -258,7 +290,14 @@ async fn receive(request: RequestBuilder) -> Result<Answer, Lost> {
         body.extend_from_slice(&chunk);
     }
     let retry_after = header.and_then(|value| seconds(value.to_str().ok()?)).or_else(|| told_in_words(status, &body));
-    Ok(Answer { status, body, retry_after })
+    Ok(Answer { status, body, retry_after, limit, token: None })
+}
+
+/// What the vendor says of its rate limit.
+fn limit(headers: &HeaderMap) -> Option<Limit> {
+    let number = |name: &str| headers.get(name)?.to_str().ok()?.trim().parse::<u32>().ok();
+    let (allowed, count) = (number("inin-ratelimit-allowed")?, number("inin-ratelimit-count")?);
+    Some(Limit { allowed, count, reset: number("inin-ratelimit-reset") })
 }
 
 fn seconds(text: &str) -> Option<SignedDuration> {
@@ -315,12 +354,19 @@ impl Answer {
         })
     }
 
-    fn refusal(&self, request: &Request<'_>, token: &str) -> Error {
+    /// What a refusal means.
+    pub(crate) fn refusal(&self, request: &Request<'_>) -> Error {
         let body: ErrorBody = serde_json::from_slice(&self.body).unwrap_or_default();
-        let clean = |text: &str| redact(&text.replace(token, "<token>"));
+        let clean = |text: &str| match &self.token {
+            Some(token) => redact(&text.replace(token, "<token>")),
+            None => redact(text),
+        };
         let (code, message, doing) = (clean(&body.code), clean(&body.message), request.doing.clone());
         match self.status {
             401 => Error::Unauthorized { doing, reason: "a token that was just issued is not accepted; check the oauth client".to_owned() },
+            403 if request.operation.permissions.is_empty() => {
+                Error::Unauthorized { doing, reason: format!("not permitted ({code}): {message}") }
+            }
             403 => {
                 let permissions = request.operation.permissions.join(" or ");
                 Error::Unauthorized { doing, reason: format!("not permitted ({code}): grant the oauth client's role {permissions}") }

@@ -4,6 +4,7 @@
 //! is told whole or not at all: one that the budget, an error or a strange answer leaves unread stays unknown. Left out: conversations
 //! that never reached a queue or an agent, and those that went through both cohorts, which tell nothing of either.
 
+use crate::analytics::{interval, of_flows};
 use crate::client::{Genesys, Request};
 use crate::error::Error;
 use crate::operations;
@@ -14,10 +15,10 @@ use serde_json::{Value, json};
 use serin_controller::ports::{Clock, CohortFlows};
 use serin_core::cohort::Cohort;
 use serin_core::measurement::{Queue, Times, WINDOW, Window, minute};
-use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::collections::{BTreeMap, HashSet};
 
-/// Rollouts of one query, two flows each.
-const ROLLOUTS_PER_QUERY: usize = 50;
+/// Rollouts of one query, two flows each: a thousand of them are fewer batches than there are pages.
+const ROLLOUTS_PER_QUERY: usize = 100;
 /// The most that the vendor gives at once.
 const PAGE: usize = 100;
 /// Details trail: after-call work ends later than the call. Earlier minutes were told by earlier ticks.
@@ -32,8 +33,9 @@ impl<S: CredentialsSource, C: Clock> Genesys<S, C> {
     /// Adds times and queues to the latest windows where they can be had; elsewhere they stay unknown, and the counts as they are.
     pub(crate) async fn add_details(&self, flows: &[CohortFlows], measured: &mut [Vec<Window>], to: Timestamp, until: Timestamp) {
         let from = to - REACH;
-        let is_asked = |windows: &[Window]| windows.iter().any(|w| w.start >= from && w.has_data());
-        let asked: Vec<usize> = (0..flows.len()).filter(|i| is_asked(&measured[*i])).collect();
+        let has_calls = |windows: &[Window]| windows.iter().any(|w| w.start >= from && w.has_data());
+        // Conversations tell the flow, not which of its branches.
+        let asked: Vec<usize> = (0..flows.len()).filter(|i| flows[*i].outcomes.is_none() && has_calls(&measured[*i])).collect();
         let (mut budget, until) = (self.settings.detail_pages, until.min(self.clock.now() + PATIENCE));
         let batches: Vec<&[usize]> = if budget == 0 { Vec::new() } else { asked.chunks(ROLLOUTS_PER_QUERY).collect() };
         let mut untold = Vec::new();
@@ -128,17 +130,14 @@ struct Read {
 }
 
 fn query(flows: &[&CohortFlows], from: Timestamp, to: Timestamp, page: u32) -> Value {
-    let ids: BTreeSet<&str> = flows.iter().flat_map(|f| [f.stable.0.as_str(), f.canary.0.as_str()]).collect();
-    let flow = |id| json!({"type": "dimension", "dimension": "flowId", "operator": "matches", "value": id});
     let has = |metric| json!({"type": "metric", "metric": metric, "operator": "exists"});
     let ended = json!({"type": "dimension", "dimension": "conversationEnd", "operator": "exists"});
-    let time = |t: Timestamp| t.strftime("%Y-%m-%dT%H:%M:%S%.3fZ").to_string();
     json!({
-        "interval": format!("{}/{}", time(from), time(to)),
+        "interval": interval(from, to),
         "order": "desc",
         "orderBy": "conversationEnd",
         "paging": {"pageSize": PAGE, "pageNumber": page},
-        "segmentFilters": [{"type": "or", "predicates": ids.into_iter().map(flow).collect::<Vec<_>>()}],
+        "segmentFilters": [of_flows(flows)],
         "conversationFilters": [
             {"type": "and", "predicates": [ended]},
             {"type": "or", "predicates": [has("tHandle"), has("tAbandon")]},

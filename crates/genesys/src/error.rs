@@ -84,6 +84,27 @@ pub enum Error {
     },
 }
 
+impl Error {
+    /// An answer of success that makes no sense.
+    pub(crate) fn unreadable(doing: &str, message: &str) -> Error {
+        Error::Unexpected { doing: doing.to_owned(), status: 200, code: "unreadable".to_owned(), message: message.to_owned() }
+    }
+
+    /// Whether half of the question may get an answer. No source lists how the vendor says so: any refusal that speaks of too much is
+    /// taken for one, and a question that cannot be halved is refused all the same.
+    pub(crate) fn is_too_much(&self) -> bool {
+        const WORDS: [&str; 7] = ["too large", "too.large", "too many", "too.many", "too big", "exceeds", "limit"];
+        match self {
+            Error::Unexpected { status: 413, .. } => true,
+            Error::Unexpected { status: 400, code, message, .. } => {
+                let said = format!("{code} {message}").to_ascii_lowercase();
+                WORDS.iter().any(|word| said.contains(word))
+            }
+            _ => false,
+        }
+    }
+}
+
 impl From<Error> for FlowError {
     fn from(error: Error) -> FlowError {
         let said = error.to_string();

@@ -1,24 +1,16 @@
 //! Flows: reading them, publishing a version, and copying a configuration from one flow into another.
 
-use crate::client::{Exchange, Genesys, Request};
+use crate::client::{Genesys, Request};
 use crate::error::{Error, redact};
 use crate::hash::configuration_hash;
+use crate::jobs::Started;
 use crate::operations;
-use crate::settings::is_safe;
 use crate::token::CredentialsSource;
 use crate::yaml;
-use jiff::{SignedDuration, Timestamp};
-use reqwest::Url;
+use jiff::Timestamp;
 use serde::Deserialize;
-use serde_json::{Value, json};
+use serde_json::Value;
 use serin_controller::ports::{Clock, FlowError, FlowState, Flows, Operation, Running};
-use std::collections::BTreeMap;
-
-/// How often a job is looked at.
-const POLL: SignedDuration = SignedDuration::from_secs(1);
-const PAGE_SIZE: &str = "100";
-/// More versions than any flow has; a bound against a list that does not end.
-const MOST_PAGES: u32 = 100;
 
 impl<S: CredentialsSource, C: Clock> Flows for Genesys<S, C> {
     async fn flow(&self, flow: &str) -> Result<FlowState, FlowError> {
@@ -90,14 +82,14 @@ impl<S: CredentialsSource, C: Clock> Genesys<S, C> {
         Ok(Running { version: found.published_version.map(|version| version.id), by })
     }
 
-    async fn read_flow(&self, flow: &str, until: Timestamp) -> Result<Flow, Error> {
+    pub(crate) async fn read_flow(&self, flow: &str, until: Timestamp) -> Result<Flow, Error> {
         match self.get_flow(flow, until).await {
             Err(error @ Error::NotFound { .. }) => Err(self.doubt(error, flow, None, until).await),
             outcome => outcome,
         }
     }
 
-    async fn get_flow(&self, flow: &str, until: Timestamp) -> Result<Flow, Error> {
+    pub(crate) async fn get_flow(&self, flow: &str, until: Timestamp) -> Result<Flow, Error> {
         let doing = format!("reading flow {flow}");
         self.call(&Request { operation: &operations::GET_FLOW, doing, path: &[flow], query: &[], body: None }, until).await
     }
@@ -105,28 +97,11 @@ impl<S: CredentialsSource, C: Clock> Genesys<S, C> {
     /// All versions, as the vendor orders them.
     async fn versions(&self, flow: &str, until: Timestamp) -> Result<Vec<Version>, Error> {
         let doing = format!("listing the versions of flow {flow}");
-        let mut versions = Vec::new();
-        for number in 1..=MOST_PAGES {
-            let page = Request {
-                operation: &operations::LIST_VERSIONS,
-                doing: doing.clone(),
-                path: &[flow],
-                query: &[("pageNumber", &number.to_string()), ("pageSize", PAGE_SIZE)],
-                body: None,
-            };
-            let page: Page = self.call(&page, until).await?;
-            let is_last = page.entities.is_empty() || number >= page.page_count;
-            versions.extend(page.entities);
-            if is_last {
-                return Ok(versions);
-            }
-        }
-        let message = "the list does not end".to_owned();
-        Err(Error::Unexpected { doing, status: 200, code: "unreadable".to_owned(), message })
+        self.list(&Request { path: &[flow], ..Request::of(&operations::LIST_VERSIONS, doing) }, until).await
     }
 
     /// "Not found" may be a throttle in disguise: it stands once the version list says so too.
-    async fn doubt(&self, error: Error, flow: &str, version: Option<&str>, until: Timestamp) -> Error {
+    pub(crate) async fn doubt(&self, error: Error, flow: &str, version: Option<&str>, until: Timestamp) -> Error {
         let contradicted = |doing: &str| Error::Unavailable {
             doing: doing.to_owned(),
             reason: "genesys cloud does not find what its version list names; look again".to_owned(),
@@ -170,7 +145,7 @@ impl<S: CredentialsSource, C: Clock> Genesys<S, C> {
     }
 
     /// Person or client that holds the lock, unless that is our own client at work.
-    async fn holder(&self, flow: &Flow) -> Option<String> {
+    pub(crate) async fn holder(&self, flow: &Flow) -> Option<String> {
         let named = |entity: &Entity| entity.name.clone().or_else(|| entity.id.clone()).unwrap_or_else(|| "somebody".to_owned());
         if let Some(user) = &flow.locked_user {
             return Some(named(user));
@@ -202,102 +177,6 @@ impl<S: CredentialsSource, C: Clock> Genesys<S, C> {
             }
         }
     }
-
-    /// A version as a file.
-    async fn export(&self, flow: &str, version: &str, until: Timestamp) -> Result<String, Error> {
-        let doing = format!("exporting flow {flow} version {version}");
-        let details = json!({"flow": {"id": flow, "version": version}, "exportType": "Yaml"});
-        let body = Some(json!({"flows": [details]}));
-        let started: Started =
-            self.call(&Request { operation: &operations::EXPORT, doing: doing.clone(), path: &[], query: &[], body }, until).await?;
-        loop {
-            let look = Request {
-                operation: &operations::GET_EXPORT,
-                doing: doing.clone(),
-                path: &[&started.id],
-                query: &[("expand", "messages")],
-                body: None,
-            };
-            let job: Job = self.call(&look, until).await?;
-            match (job.ended(), &job.download_url) {
-                (Some(true), Some(address)) => return self.download(&doing, address, until).await,
-                (Some(true), None) => return Err(Error::Unavailable { doing, reason: "the export has no file".to_owned() }),
-                (Some(false), _) => return Err(Error::Refused { doing, reason: job.complaint() }),
-                (None, _) if !self.wait(POLL, until).await => return Err(still_running(&doing)),
-                (None, _) => {}
-            }
-        }
-    }
-
-    /// A signed address: it gets no token of ours.
-    async fn download(&self, doing: &str, address: &str, until: Timestamp) -> Result<String, Error> {
-        let address = signed(doing, address)?;
-        let answer = self.exchange(&Exchange { doing, repeatable: true, paced: false }, until, |http| http.get(address.clone())).await?;
-        if answer.status != 200 {
-            return Err(Error::Unavailable { doing: doing.to_owned(), reason: format!("the file store answered {}", answer.status) });
-        }
-        let not_text = |_| Error::Refused { doing: doing.to_owned(), reason: "the exported file is not text".to_owned() };
-        String::from_utf8(answer.body).map_err(not_text)
-    }
-
-    /// Hands a file over for publishing; returns the job's id.
-    async fn register(&self, doing: &str, file: String, until: Timestamp) -> Result<String, Error> {
-        let body = Some(json!({"createStubs": false}));
-        let register = Request { operation: &operations::REGISTER_JOB, doing: doing.to_owned(), path: &[], query: &[], body };
-        let registered: Registered = self.call(&register, until).await?;
-        let address = signed(doing, &registered.presigned_url)?;
-        // What is signed is the address with these headers: all of them, and no token of ours. The same file twice is one job.
-        let upload = |http: &reqwest::Client| {
-            let put = http.put(address.clone()).body(file.clone());
-            registered.headers.iter().fold(put, |put, (name, value)| put.header(name, value))
-        };
-        let answer = self.exchange(&Exchange { doing, repeatable: true, paced: false }, until, upload).await?;
-        match answer.status {
-            200..300 => Ok(registered.id),
-            // Such an address is good for a while only; the next attempt gets a new one.
-            status => {
-                Err(Error::Unavailable { doing: doing.to_owned(), reason: format!("the file store answered {status} to the upload") })
-            }
-        }
-    }
-
-    async fn see_through(&self, doing: &str, to: &str, id: &str, until: Timestamp) -> Result<(), Error> {
-        loop {
-            let look = Request {
-                operation: &operations::GET_JOB,
-                doing: doing.to_owned(),
-                path: &[id],
-                query: &[("expand", "messages")],
-                body: None,
-            };
-            let job: Job = self.call(&look, until).await?;
-            match job.ended() {
-                Some(true) => return job.went_into(doing, to),
-                Some(false) if job.is_about_a_lock() => {
-                    let found = self.get_flow(to, until).await.ok();
-                    let holder = match &found {
-                        Some(found) => self.holder(found).await,
-                        None => None,
-                    };
-                    let holder = holder.unwrap_or_else(|| "another entity".to_owned());
-                    return Err(Error::FlowLocked { flow: to.to_owned(), holder });
-                }
-                Some(false) => return Err(Error::Refused { doing: doing.to_owned(), reason: job.complaint() }),
-                None if !self.wait(POLL, until).await => return Err(still_running(doing)),
-                None => {}
-            }
-        }
-    }
-}
-
-fn still_running(doing: &str) -> Error {
-    Error::Unavailable { doing: doing.to_owned(), reason: "the job still runs; look at the flow again".to_owned() }
-}
-
-/// An address that the vendor hands out, if a flow may travel to it. It is a secret in itself.
-fn signed(doing: &str, address: &str) -> Result<Url, Error> {
-    let url = Url::parse(address).ok().filter(is_safe);
-    url.ok_or_else(|| Error::Refused { doing: doing.to_owned(), reason: "the file store's address is not https".to_owned() })
 }
 
 fn latest_published_first(versions: Vec<Version>) -> Vec<String> {
@@ -314,13 +193,13 @@ fn latest_published_first(versions: Vec<Version>) -> Vec<String> {
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct Flow {
+pub(crate) struct Flow {
     #[serde(default)]
     id: String,
     #[serde(default)]
     name: String,
     #[serde(rename = "type")]
-    flow_type: Option<String>,
+    pub(crate) flow_type: Option<String>,
     published_version: Option<Version>,
     published_by: Option<Entity>,
     locked_user: Option<Entity>,
@@ -338,9 +217,9 @@ struct Version {
 }
 
 #[derive(Deserialize)]
-struct Entity {
-    id: Option<String>,
-    name: Option<String>,
+pub(crate) struct Entity {
+    pub(crate) id: Option<String>,
+    pub(crate) name: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -367,83 +246,5 @@ impl LatestOperation {
             None => format!("{code}, without a reason"),
         };
         Some(Operation { id: self.id?, running, failure: failed.then(|| redact(&why)) })
-    }
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Page {
-    #[serde(default)]
-    entities: Vec<Version>,
-    #[serde(default)]
-    page_count: u32,
-}
-
-/// What was started has an id.
-#[derive(Deserialize)]
-struct Started {
-    id: String,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Registered {
-    id: String,
-    presigned_url: String,
-    #[serde(default)]
-    headers: BTreeMap<String, String>,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Job {
-    status: Option<String>,
-    download_url: Option<String>,
-    flow: Option<Entity>,
-    messages: Option<Vec<Message>>,
-}
-
-/// Its `details` are not read: they may hold whole requests and answers.
-#[derive(Deserialize)]
-struct Message {
-    #[serde(rename = "type")]
-    kind: Option<String>,
-    text: Option<String>,
-}
-
-impl Job {
-    /// Whether it went well, once it has ended.
-    fn ended(&self) -> Option<bool> {
-        match self.status.as_deref() {
-            Some("Success") => Some(true),
-            Some("Failure") => Some(false),
-            _ => None,
-        }
-    }
-
-    /// Its errors, or everything it says.
-    fn complaint(&self) -> String {
-        let messages = self.messages.as_deref().unwrap_or_default();
-        let of = |wanted: fn(&Message) -> bool| -> Vec<&str> {
-            messages.iter().filter(|m| wanted(m)).filter_map(|m| m.text.as_deref()).collect()
-        };
-        let errors = of(|m| m.kind.as_deref() == Some("Error"));
-        let said = if errors.is_empty() { of(|_| true) } else { errors };
-        if said.is_empty() { "the job failed without a reason".to_owned() } else { redact(&format!("the job failed: {}", said.join("; "))) }
-    }
-
-    fn is_about_a_lock(&self) -> bool {
-        let mut said = self.messages.iter().flatten().filter_map(|message| message.text.as_deref());
-        said.any(|text| text.to_ascii_lowercase().contains("is locked by"))
-    }
-
-    fn went_into(&self, doing: &str, to: &str) -> Result<(), Error> {
-        match self.flow.as_ref().and_then(|flow| flow.id.as_deref()) {
-            Some(other) if other != to => {
-                let reason = format!("it was published into flow {other} instead; look at both by hand");
-                Err(Error::Refused { doing: doing.to_owned(), reason })
-            }
-            _ => Ok(()),
-        }
     }
 }

@@ -7,7 +7,7 @@ pub struct Operation {
     pub method: &'static str,
     /// Path with `{placeholders}`, as the vendor writes it.
     pub path: &'static str,
-    /// Permissions of the OAuth client's role: any one of them will do.
+    /// Permissions of the OAuth client's role: any one of them will do; none where the vendor names none.
     pub permissions: &'static [&'static str],
     /// Which of Serin's clients needs it.
     pub client: Client,
@@ -117,8 +117,191 @@ pub const GET_JOB: Operation = Operation {
     why: "whether the publish job has ended, and how",
 };
 
+/// Reads the audit.
+pub const QUERY_AUDITS: Operation = Operation {
+    method: "POST",
+    path: "/api/v2/audits/query/realtime",
+    permissions: &["audits:audit:view"],
+    client: Client::Both,
+    repeatable: true,
+    why: "who changed a flow or a data table by hand",
+};
+/// Lists the rows of a data table.
+pub const LIST_ROWS: Operation = Operation {
+    method: "GET",
+    path: "/api/v2/flows/datatables/{datatableId}/rows",
+    permissions: &["architect:datatable:view", "architect:datatableRow:view"],
+    client: Client::Both,
+    repeatable: true,
+    why: "to confirm that a row does not exist",
+};
+/// Reads a row of a data table.
+pub const GET_ROW: Operation = Operation {
+    method: "GET",
+    path: "/api/v2/flows/datatables/{datatableId}/rows/{rowId}",
+    permissions: &["architect:datatable:view", "architect:datatableRow:view"],
+    client: Client::Both,
+    repeatable: true,
+    why: "where the traffic cop sends the calls",
+};
+/// Makes a row of a data table.
+pub const ADD_ROW: Operation = Operation {
+    method: "POST",
+    path: "/api/v2/flows/datatables/{datatableId}/rows",
+    permissions: &["architect:datatable:add", "architect:datatableRow:add"],
+    client: Client::Both,
+    repeatable: false,
+    why: "the first time that a flow's calls are pointed somewhere",
+};
+/// Replaces a row of a data table. Not sent twice: a late one could overtake a row that takes the calls away again.
+pub const PUT_ROW: Operation = Operation {
+    method: "PUT",
+    path: "/api/v2/flows/datatables/{datatableId}/rows/{rowId}",
+    permissions: &["architect:datatable:edit", "architect:datatableRow:edit"],
+    client: Client::Both,
+    repeatable: false,
+    why: "sends the calls to the canary flow",
+};
+/// Replaces a row of a data table by one under which stable has the calls; the evaluator contains with it, without waiting for anyone.
+pub const CONTAIN_ROW: Operation = Operation { repeatable: true, why: "takes the calls away from the canary flow", ..PUT_ROW };
+/// Looks whether dependencies are tracked.
+pub const GET_DEPENDENCY_BUILD: Operation = Operation {
+    method: "GET",
+    path: "/api/v2/architect/dependencytracking/build",
+    permissions: &["architect:dependencyTracking:view"],
+    client: Client::Publisher,
+    repeatable: true,
+    why: "what is tracked in part tells nothing",
+};
+/// Lists what a version of a flow needs.
+pub const LIST_CONSUMED_RESOURCES: Operation = Operation {
+    method: "GET",
+    path: "/api/v2/architect/dependencytracking/consumedresources",
+    permissions: &["architect:dependencyTracking:view"],
+    client: Client::Publisher,
+    repeatable: true,
+    why: "a version that needs something deleted must not get calls",
+};
+/// Runs a data action. Whatever it does it would do twice.
+pub const TEST_ACTION: Operation = Operation {
+    method: "POST",
+    path: "/api/v2/integrations/actions/{actionId}/test",
+    permissions: &["integrations:action:execute", "bridge:actions:execute"],
+    client: Client::Publisher,
+    repeatable: false,
+    why: "whether the traffic cop gets an answer",
+};
+/// Starts a validation. The vendor names no permission.
+pub const VALIDATE: Operation = Operation {
+    method: "POST",
+    path: "/api/v2/flows/validate/jobs",
+    permissions: &[],
+    client: Client::Publisher,
+    repeatable: true,
+    why: "a version that does not validate must not get calls",
+};
+/// Looks at a validation. The vendor names no permission.
+pub const GET_VALIDATION: Operation = Operation {
+    method: "GET",
+    path: "/api/v2/flows/validate/jobs/{jobId}",
+    permissions: &[],
+    client: Client::Publisher,
+    repeatable: true,
+    why: "whether the validation has ended, and how",
+};
+/// Lists IVR configurations.
+pub const LIST_IVRS: Operation = Operation {
+    method: "GET",
+    path: "/api/v2/architect/ivrs",
+    permissions: &["routing:callRoute:view"],
+    client: Client::Publisher,
+    repeatable: true,
+    why: "which numbers lead to which flow",
+};
+/// Reads an IVR configuration.
+pub const GET_IVR: Operation = Operation {
+    method: "GET",
+    path: "/api/v2/architect/ivrs/{ivrId}",
+    permissions: &["routing:callRoute:view"],
+    client: Client::Publisher,
+    repeatable: true,
+    why: "which flow its numbers lead to, and its version",
+};
+/// Replaces an IVR configuration, if it has the version still.
+pub const PUT_IVR: Operation = Operation {
+    method: "PUT",
+    path: "/api/v2/architect/ivrs/{ivrId}",
+    permissions: &["routing:callRoute:edit"],
+    client: Client::Publisher,
+    repeatable: false,
+    why: "to put the traffic cop in front of a flow, and to take it away again",
+};
+/// Reads an emergency group.
+pub const GET_EMERGENCY_GROUP: Operation = Operation {
+    method: "GET",
+    path: "/api/v2/architect/emergencygroups/{emergencyGroupId}",
+    permissions: &["routing:emergencyGroup:view"],
+    client: Client::Publisher,
+    repeatable: true,
+    why: "whether an emergency is declared, and its version",
+};
+/// Replaces an emergency group, if it has the version still.
+pub const PUT_EMERGENCY_GROUP: Operation = Operation {
+    method: "PUT",
+    path: "/api/v2/architect/emergencygroups/{emergencyGroupId}",
+    permissions: &["routing:emergencyGroup:edit"],
+    client: Client::Publisher,
+    repeatable: false,
+    why: "to declare an emergency, and to end it",
+};
+/// Lists flow outcomes.
+pub const LIST_OUTCOMES: Operation = Operation {
+    method: "GET",
+    path: "/api/v2/flows/outcomes",
+    permissions: &["architect:flowOutcome:view"],
+    client: Client::Publisher,
+    repeatable: true,
+    why: "which outcomes the two branches of a flow may begin and end",
+};
+/// Starts reading many conversations. A second job costs a little and changes nothing.
+pub const START_DETAILS_JOB: Operation = Operation {
+    method: "POST",
+    path: "/api/v2/analytics/conversations/details/jobs",
+    permissions: &["analytics:conversationDetail:view", "analytics:agentConversationDetail:view"],
+    client: Client::Publisher,
+    repeatable: true,
+    why: "attributes of participants come out of such jobs only",
+};
+/// Looks at such a job.
+pub const GET_DETAILS_JOB: Operation = Operation {
+    method: "GET",
+    path: "/api/v2/analytics/conversations/details/jobs/{jobId}",
+    permissions: &["analytics:conversationDetail:view", "analytics:agentConversationDetail:view"],
+    client: Client::Publisher,
+    repeatable: true,
+    why: "whether the job has ended, and how",
+};
+/// Reads what such a job found.
+pub const GET_DETAILS: Operation = Operation {
+    method: "GET",
+    path: "/api/v2/analytics/conversations/details/jobs/{jobId}/results",
+    permissions: &["analytics:conversationDetail:view", "analytics:agentConversationDetail:view"],
+    client: Client::Publisher,
+    repeatable: true,
+    why: "which callers had which branch",
+};
+/// Reads limits of the organization. The vendor names no permission.
+pub const GET_LIMITS: Operation = Operation {
+    method: "GET",
+    path: "/api/v2/organizations/limits/namespaces/{namespaceName}",
+    permissions: &[],
+    client: Client::Publisher,
+    repeatable: true,
+    why: "how much the organization itself may do",
+};
+
 /// All of them.
-pub const ALL: [&Operation; 10] = [
+pub const ALL: [&Operation; 31] = [
     &QUERY_FLOW_AGGREGATES,
     &QUERY_CONVERSATION_DETAILS,
     &GET_FLOW,
@@ -129,4 +312,25 @@ pub const ALL: [&Operation; 10] = [
     &GET_EXPORT,
     &REGISTER_JOB,
     &GET_JOB,
+    &QUERY_AUDITS,
+    &LIST_ROWS,
+    &GET_ROW,
+    &ADD_ROW,
+    &PUT_ROW,
+    &CONTAIN_ROW,
+    &GET_DEPENDENCY_BUILD,
+    &LIST_CONSUMED_RESOURCES,
+    &TEST_ACTION,
+    &VALIDATE,
+    &GET_VALIDATION,
+    &LIST_IVRS,
+    &GET_IVR,
+    &PUT_IVR,
+    &GET_EMERGENCY_GROUP,
+    &PUT_EMERGENCY_GROUP,
+    &LIST_OUTCOMES,
+    &START_DETAILS_JOB,
+    &GET_DETAILS_JOB,
+    &GET_DETAILS,
+    &GET_LIMITS,
 ];

@@ -11,31 +11,59 @@ const PER_SECOND: usize = 10;
 /// Longer than anybody waits for a place.
 const AHEAD: SignedDuration = SignedDuration::from_mins(2);
 
-/// When the latest requests were let go, oldest first.
+/// What the vendor says of its limit with every answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Limit {
+    /// Requests that it takes in a minute.
+    pub(crate) allowed: u32,
+    /// Requests that it has counted in this one.
+    pub(crate) count: u32,
+    /// Seconds until it counts from zero again.
+    pub(crate) reset: Option<u32>,
+}
+
+/// When the latest requests were let go, and what the vendor said of its limit.
 #[derive(Debug, Default)]
-pub(crate) struct Pace(VecDeque<Timestamp>);
+pub(crate) struct Pace {
+    /// Oldest first.
+    gone: VecDeque<Timestamp>,
+    /// The latest, and until when its count stands.
+    limit: Option<(Limit, Timestamp)>,
+}
 
 impl Pace {
     /// When the next request may go, and takes that place; `None`, taking none, if that is after `until`.
     pub(crate) fn next(&mut self, now: Timestamp, until: Timestamp) -> Option<Timestamp> {
         // No place is taken that far ahead: the clock was set back.
-        if self.0.back().is_some_and(|last| *last > now + AHEAD) {
-            self.0.clear();
+        if self.gone.back().is_some_and(|last| *last > now + AHEAD) {
+            self.gone.clear();
         }
         let at = self.free(now);
         if at > until {
             return None;
         }
-        if self.0.len() == PER_MINUTE {
-            self.0.pop_front();
+        if self.gone.len() == PER_MINUTE {
+            self.gone.pop_front();
         }
-        self.0.push_back(at);
+        self.gone.push_back(at);
         Some(at)
+    }
+
+    /// Remembers what the vendor said.
+    pub(crate) fn note(&mut self, limit: Limit, now: Timestamp) {
+        let reset = limit.reset.map_or(SignedDuration::from_mins(1), |seconds| SignedDuration::from_secs(seconds.into()));
+        self.limit = Some((limit, now + reset));
+    }
+
+    /// Requests that the vendor still takes; `None` before it told.
+    pub(crate) fn left(&self, now: Timestamp) -> Option<u32> {
+        let (limit, until) = self.limit?;
+        Some(if now < until { limit.allowed.saturating_sub(limit.count) } else { limit.allowed })
     }
 
     fn free(&self, now: Timestamp) -> Timestamp {
         let room = |count: usize, span: SignedDuration| {
-            let blocking = self.0.len().checked_sub(count).and_then(|i| self.0.get(i))?;
+            let blocking = self.gone.len().checked_sub(count).and_then(|i| self.gone.get(i))?;
             Some(*blocking + span)
         };
         let second = room(PER_SECOND, SignedDuration::from_secs(1));
@@ -75,6 +103,17 @@ mod tests {
         assert_eq!(pace.next(START, START), None);
         assert_eq!(pace.next(START, Timestamp::MAX), Some(START + SignedDuration::from_secs(1)));
         assert_eq!(pace.next(START + SignedDuration::from_hours(1), Timestamp::MAX), Some(START + SignedDuration::from_hours(1)));
+    }
+
+    #[test]
+    fn what_the_vendor_counted_stands_until_it_counts_anew() {
+        let mut pace = Pace::default();
+        assert_eq!(pace.left(START), None);
+        pace.note(Limit { allowed: 300, count: 120, reset: Some(20) }, START);
+        assert_eq!(pace.left(START + SignedDuration::from_secs(19)), Some(180));
+        assert_eq!(pace.left(START + SignedDuration::from_secs(20)), Some(300));
+        pace.note(Limit { allowed: 300, count: 301, reset: None }, START);
+        assert_eq!(pace.left(START + SignedDuration::from_secs(59)), Some(0));
     }
 
     #[test]

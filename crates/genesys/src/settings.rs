@@ -31,6 +31,27 @@ const DETAIL_PAGES: u32 = 12;
 
 const ADDRESS: &str = "https://api.<region domain>, such as https://api.mypurecloud.com, without path, user or query; plain http only on the loopback address";
 
+/// The vendor's addresses and the AWS regions behind them.
+const REGIONS: [(&str, &str); 17] = [
+    ("api.mypurecloud.com", "us-east-1"),
+    ("api.mypurecloud.ie", "eu-west-1"),
+    ("api.mypurecloud.de", "eu-central-1"),
+    ("api.mypurecloud.jp", "ap-northeast-1"),
+    ("api.mypurecloud.com.au", "ap-southeast-2"),
+    ("api.usw2.pure.cloud", "us-west-2"),
+    ("api.cac1.pure.cloud", "ca-central-1"),
+    ("api.apne2.pure.cloud", "ap-northeast-2"),
+    ("api.euw2.pure.cloud", "eu-west-2"),
+    ("api.aps1.pure.cloud", "ap-south-1"),
+    ("api.sae1.pure.cloud", "sa-east-1"),
+    ("api.mec1.pure.cloud", "me-central-1"),
+    ("api.apne3.pure.cloud", "ap-northeast-3"),
+    ("api.euc2.pure.cloud", "eu-central-2"),
+    ("api.mxc1.pure.cloud", "mx-central-1"),
+    ("api.apse1.pure.cloud", "ap-southeast-1"),
+    ("api.use2.us-gov-pure.cloud", "us-east-2"),
+];
+
 impl Settings {
     /// The addresses of the API and of the login; an absent or empty login is the API's with `login.` in place of a leading `api.`.
     pub fn new(api: &str, login: Option<&str>) -> Result<Settings, SettingsError> {
@@ -49,6 +70,12 @@ impl Settings {
         })
     }
 
+    /// The AWS region in which the organization lives; `None` where the API's address tells none.
+    pub(crate) fn region(&self) -> Option<&'static str> {
+        let host = self.api.host_str()?;
+        REGIONS.iter().find(|(api, _)| *api == host).map(|(_, region)| *region)
+    }
+
     /// How long one call of a port may take, with all its retries.
     pub fn with_patience(self, patience: SignedDuration) -> Settings {
         Settings { patience, ..self }
@@ -60,7 +87,7 @@ impl Settings {
         Settings { detail_pages, ..self }
     }
 
-    /// How long copying a configuration may take before it is left to the next tick.
+    /// How long copying a configuration, or another job of the vendor's, may take before it is left to the next tick.
     pub fn with_copy_patience(self, copy_patience: SignedDuration) -> Settings {
         Settings { copy_patience, ..self }
     }
@@ -111,6 +138,16 @@ mod tests {
         assert_eq!(login("http://127.0.0.1:8080", None), "http://127.0.0.1:8080/");
         assert_eq!(login("https://gateway.example.com", None), "https://gateway.example.com/");
         assert_eq!(login("https://api.mypurecloud.de", Some("https://sso.example.com")), "https://sso.example.com/");
+    }
+
+    #[test]
+    fn the_region_follows_the_api() {
+        let region = |api: &str| Settings::new(api, None).unwrap().region();
+        assert_eq!(region("https://api.mypurecloud.ie"), Some("eu-west-1"));
+        assert_eq!(region("https://API.usw2.pure.cloud/"), Some("us-west-2"));
+        for unknown in ["https://api.edee1.eusc-pure.cloud", "https://gateway.example.com", "http://127.0.0.1:8080"] {
+            assert_eq!(region(unknown), None, "{unknown}");
+        }
     }
 
     #[test]

@@ -5,6 +5,7 @@ mod support;
 use jiff::Timestamp;
 use serin_controller::ports::{Analytics, CohortFlows};
 use serin_core::measurement::Counts;
+use serin_core::rollout::Outcomes;
 use support::{JumpingClock, Stub, Vault, client, ok, refusal, text};
 
 const QUERY: &str = "POST /api/v2/analytics/flows/aggregates/query";
@@ -64,14 +65,78 @@ async fn no_data_gives_no_windows() {
     assert_eq!(stub.asked(QUERY).len(), 1);
 }
 
+fn many(rollouts: usize) -> Vec<CohortFlows> {
+    (0..rollouts).map(|i| cohorts((&format!("s{i}"), "1.0"), (&format!("c{i}"), "1.0"))).collect()
+}
+
+fn sizes(stub: &Stub) -> Vec<usize> {
+    stub.bodies(QUERY).iter().map(|body| body["filter"]["predicates"].as_array().unwrap().len()).collect()
+}
+
 #[tokio::test]
-async fn fifty_rollouts_share_a_query() {
+async fn a_thousand_rollouts_are_ten_queries() {
     let stub = Stub::start().await.on(QUERY, [text(200, "{}")]);
     let genesys = client(&stub, &JumpingClock::new(), &Vault::default());
-    let asked: Vec<_> = (0..51).map(|i| cohorts((&format!("s{i}"), "1.0"), (&format!("c{i}"), "1.0"))).collect();
-    assert_eq!(genesys.measure(&asked, at("10:00"), at("10:05")).await.unwrap().len(), 51);
-    let sizes: Vec<usize> = stub.asked(QUERY).iter().map(|a| a.body.matches("\"matches\"").count()).collect();
-    assert_eq!(sizes, [100, 2]);
+    assert_eq!(genesys.measure(&many(1000), at("10:00"), at("10:05")).await.unwrap().len(), 1000);
+    assert_eq!(sizes(&stub), [200; 10]);
+}
+
+#[tokio::test]
+async fn a_query_that_asks_for_too_much_is_halved() {
+    let too_large = text(413, "");
+    let too_many = text(400, r#"{"code": "bad.request", "message": "The filter has too many predicates"}"#);
+    // 5 rollouts: all of them; 2; 3, which is 1 and 2.
+    let answers = [too_large, text(200, "{}"), too_many, text(200, "{}"), ok("aggregates.json")];
+    let stub = Stub::start().await.on(QUERY, answers);
+    let genesys = client(&stub, &JumpingClock::new(), &Vault::default());
+    let mut asked = many(4);
+    asked.push(cohorts(("blue", "14.0"), ("green", "3.0")));
+    let measured = genesys.measure(&asked, at("10:00"), at("10:05")).await.unwrap();
+    assert_eq!(sizes(&stub), [10, 4, 6, 2, 4]);
+    assert_eq!(measured.iter().map(Vec::len).collect::<Vec<_>>(), [0, 0, 0, 0, 2]);
+}
+
+#[tokio::test]
+async fn a_rollout_that_is_too_much_by_itself_is_an_error_at_once() {
+    let stub = Stub::start().await.on(QUERY, [text(413, "")]);
+    let genesys = client(&stub, &JumpingClock::new(), &Vault::default());
+    let unmeasured = genesys.measure(&many(100), at("10:00"), at("10:05")).await.unwrap_err();
+    assert!(unmeasured.to_string().contains("413"), "{unmeasured}");
+    assert_eq!(sizes(&stub), [200, 100, 50, 24, 12, 6, 2]);
+
+    let stub = Stub::start().await.on(QUERY, [text(400, r#"{"code": "bad.request", "message": "no such dimension"}"#)]);
+    let genesys = client(&stub, &JumpingClock::new(), &Vault::default());
+    assert!(genesys.measure(&many(100), at("10:00"), at("10:05")).await.is_err());
+    assert_eq!(stub.asked(QUERY).len(), 1);
+}
+
+#[tokio::test]
+async fn branches_of_one_flow_are_told_apart_by_their_outcomes() {
+    let stub = Stub::start().await.on(QUERY, [ok("aggregates.json"), ok("aggregates_outcomes.json")]);
+    let genesys = client(&stub, &JumpingClock::new(), &Vault::default());
+    let outcomes = Outcomes { stable: "o-1".into(), canary: "o-2".into() };
+    let in_flow = CohortFlows { outcomes: Some(outcomes), ..cohorts(("blue", "14.0"), ("blue", "14.0")) };
+    let asked = [in_flow, cohorts(("blue", "14.0"), ("green", "3.0"))];
+    let measured = genesys.measure(&asked, at("10:00"), at("10:05")).await.unwrap();
+    // The version must be the cohort's where a row has one; other outcomes, and calls without one, are nobody's.
+    let minutes: Vec<_> = measured[0].iter().map(|w| (w.start, w.counts.stable, w.counts.canary)).collect();
+    let calls = |calls, errors| Counts { calls, errors, contained: calls - errors, ..Counts::default() };
+    assert_eq!(minutes, [(at("10:00"), calls(50, 2), calls(10, 7)), (at("10:01"), calls(4, 0), Counts::default())]);
+    assert_eq!(measured[1].len(), 2);
+    let bodies = stub.bodies(QUERY);
+    assert_eq!(bodies[1]["groupBy"], serde_json::json!(["flowId", "flowVersion", "flowOutcomeId"]));
+    assert_eq!(bodies[1]["metrics"], serde_json::json!(["nFlowOutcome", "nFlowOutcomeFailed"]));
+    assert_eq!(sizes(&stub), [2, 1]);
+}
+
+#[tokio::test]
+async fn details_are_not_asked_of_branches() {
+    let stub = Stub::start().await.on(QUERY, [ok("aggregates_outcomes.json")]);
+    let genesys = client(&stub, &JumpingClock::new(), &Vault::default());
+    let outcomes = Outcomes { stable: "o-1".into(), canary: "o-2".into() };
+    let in_flow = CohortFlows { outcomes: Some(outcomes), ..cohorts(("blue", "14.0"), ("blue", "14.0")) };
+    assert_eq!(genesys.measure(&[in_flow], at("10:00"), at("10:05")).await.unwrap()[0].len(), 2);
+    assert_eq!(stub.lines(), ["POST /oauth/token", QUERY]);
 }
 
 #[tokio::test]

@@ -6,6 +6,7 @@ use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::http::{HeaderMap, Response};
 use jiff::{SignedDuration, Timestamp};
+use serde_json::Value;
 use serin_controller::ports::Clock;
 use serin_genesys::{Credentials, CredentialsSource, Genesys, Settings};
 use std::collections::{HashMap, VecDeque};
@@ -21,7 +22,7 @@ pub(crate) fn data(name: &str) -> String {
 #[derive(Clone)]
 pub(crate) struct Planned {
     status: u16,
-    retry_after: Option<&'static str>,
+    headers: Vec<(&'static str, &'static str)>,
     body: String,
     /// The connection is closed in the middle of the answer.
     breaks: bool,
@@ -29,7 +30,7 @@ pub(crate) struct Planned {
 
 /// 200 with a recorded body.
 pub(crate) fn ok(name: &str) -> Planned {
-    Planned { status: 200, retry_after: None, body: data(name), breaks: false }
+    text(200, &data(name))
 }
 
 /// A refusal with a recorded body.
@@ -44,7 +45,7 @@ pub(crate) fn broken() -> Planned {
 
 /// Any body.
 pub(crate) fn text(status: u16, body: &str) -> Planned {
-    Planned { status, retry_after: None, body: body.to_owned(), breaks: false }
+    Planned { status, headers: Vec::new(), body: body.to_owned(), breaks: false }
 }
 
 impl Planned {
@@ -53,7 +54,12 @@ impl Planned {
     }
 
     pub(crate) fn after(self, seconds: &'static str) -> Planned {
-        Planned { retry_after: Some(seconds), ..self }
+        self.with("retry-after", seconds)
+    }
+
+    pub(crate) fn with(mut self, header: &'static str, value: &'static str) -> Planned {
+        self.headers.push((header, value));
+        self
     }
 }
 
@@ -100,6 +106,11 @@ impl Stub {
         self.script.lock().unwrap().asked.iter().filter(|a| a.line == line).cloned().collect()
     }
 
+    /// Bodies that came with a method and path.
+    pub(crate) fn bodies(&self, line: &str) -> Vec<Value> {
+        self.asked(line).iter().map(|asked| serde_json::from_str(&asked.body).unwrap()).collect()
+    }
+
     pub(crate) fn lines(&self) -> Vec<String> {
         self.script.lock().unwrap().asked.iter().map(|a| a.line.clone()).collect()
     }
@@ -123,8 +134,8 @@ async fn answer(State(stub): State<Stub>, request: Request) -> Response<Body> {
     }
     let body = planned.body.replace("{base}", &stub.base).replace("{n}", &script.tokens.to_string());
     let mut response = Response::builder().status(planned.status);
-    if let Some(seconds) = planned.retry_after {
-        response = response.header("retry-after", seconds);
+    for (name, value) in planned.headers {
+        response = response.header(name, value);
     }
     if planned.breaks {
         let cut = Err::<Vec<u8>, _>(std::io::Error::other("cut"));

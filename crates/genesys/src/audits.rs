@@ -1,0 +1,93 @@
+//! The vendor's audit: who changed something last.
+//!
+//! Left out: the audits of more than 14 days ago, which the vendor tells by another way.
+
+use crate::analytics::interval;
+use crate::client::{Genesys, Request};
+use crate::error::{Error, redact};
+use crate::operations;
+use crate::token::CredentialsSource;
+use jiff::{SignedDuration, Timestamp};
+use serde::Deserialize;
+use serde_json::{Value, json};
+use serin_controller::ports::Clock;
+
+/// The vendor's service of flows and data tables.
+const SERVICE: &str = "Architect";
+/// The vendor's clock may be ahead of ours.
+const AHEAD: SignedDuration = SignedDuration::from_mins(1);
+
+impl<S: CredentialsSource, C: Clock> Genesys<S, C> {
+    /// Who changed something last since then, other than our own client.
+    pub(crate) async fn last_change(&self, id: &str, since: Timestamp) -> Result<Option<String>, Error> {
+        let request = Request {
+            query: &[("expand", "user")],
+            body: Some(query(id, since, self.clock.now() + AHEAD)),
+            ..Request::of(&operations::QUERY_AUDITS, format!("asking who changed {id}"))
+        };
+        let audits: Audits = self.call(&request, self.deadline()).await?;
+        let own = self.client_id().await;
+        let by = |audit: Audit| audit.by(own.as_deref());
+        Ok(audits.entities.unwrap_or_default().into_iter().find_map(by))
+    }
+}
+
+/// Newest first.
+pub(crate) fn query(id: &str, from: Timestamp, to: Timestamp) -> Value {
+    json!({
+        "interval": interval(from, to),
+        "serviceName": SERVICE,
+        "filters": [{"property": "EntityId", "value": id}],
+        "sort": [{"name": "Timestamp", "sortOrder": "descending"}],
+        "pageNumber": 1,
+        "pageSize": 100,
+    })
+}
+
+#[derive(Deserialize)]
+struct Audits {
+    #[serde(default)]
+    entities: Option<Vec<Audit>>,
+}
+
+#[derive(Deserialize)]
+struct Audit {
+    user: Option<Named>,
+    client: Option<Named>,
+    status: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct Named {
+    id: Option<String>,
+    name: Option<String>,
+}
+
+impl Audit {
+    /// Who it was, if something was changed and it was not us.
+    fn by(self, own: Option<&str>) -> Option<String> {
+        let client = self.client.and_then(|client| client.id);
+        let is_ours = own.is_some() && client.as_deref() == own;
+        if is_ours || self.status.as_deref() == Some("FAILURE") {
+            return None;
+        }
+        let user = self.user.and_then(|user| user.name.or(user.id).filter(|name| !name.is_empty()));
+        user.or_else(|| Some(format!("oauth client {}", client?))).map(|by| redact(&by))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_person_is_named_and_a_client_by_its_id() {
+        let by = |audit: Value| serde_json::from_value::<Audit>(audit).unwrap().by(Some("us"));
+        assert_eq!(by(json!({"user": {"id": "u-1", "name": "Pat Doe"}, "client": {"id": "c-1"}})).as_deref(), Some("Pat Doe"));
+        assert_eq!(by(json!({"user": {"id": "u-1"}})).as_deref(), Some("u-1"));
+        assert_eq!(by(json!({"client": {"id": "c-1"}, "status": "SUCCESS"})).as_deref(), Some("oauth client c-1"));
+        assert_eq!(by(json!({"client": {"id": "us"}, "status": "SUCCESS"})), None);
+        assert_eq!(by(json!({"user": {"id": "u-1", "name": "Pat Doe"}, "status": "FAILURE"})), None);
+        assert_eq!(by(json!({"status": "SUCCESS"})), None);
+    }
+}
