@@ -18,7 +18,9 @@ mod yaml;
 
 pub use flow::Behavior;
 pub use organization::{
-    DEFAULT_START, DEPLOYMENT_CONTROL, FlowSettings, MAIN_IVR_CANARY, MAIN_IVR_COP, MAIN_IVR_STABLE, Organization, Settings, SlotSettings,
+    CopReads, DEFAULT_START, DEPLOYMENT_CONTROL, EMERGENCY, Entry, FlowSettings, MAIN_IVR_CANARY, MAIN_IVR_CANARY_OUTCOME, MAIN_IVR_COP,
+    MAIN_IVR_DNIS, MAIN_IVR_IVR, MAIN_IVR_STABLE, MAIN_IVR_STABLE_OUTCOME, MAIN_IVR_TEST_DNIS, MAIN_IVR_TEST_IVR, Organization, Settings,
+    SlotSettings,
 };
 
 use axum::Router;

@@ -20,6 +20,20 @@ pub const MAIN_IVR_STABLE: &str = "b10e0000-0000-4000-8000-000000000002";
 pub const MAIN_IVR_CANARY: &str = "97ee0000-0000-4000-8000-000000000003";
 /// Id of `Deployment_Control`, the one data table.
 pub const DEPLOYMENT_CONTROL: &str = "7ab1e000-0000-4000-8000-000000000004";
+/// Id of the flow outcome that a call in the old branch of a gated flow of `main_ivr` begins and ends.
+pub const MAIN_IVR_STABLE_OUTCOME: &str = "0c0e0000-0000-4000-8000-000000000005";
+/// Id of the flow outcome that a call in the canary branch of a gated flow of `main_ivr` begins and ends.
+pub const MAIN_IVR_CANARY_OUTCOME: &str = "0c0e0000-0000-4000-8000-000000000006";
+/// Id of `Main_IVR`, the IVR configuration by which every call of the slot `main_ivr` comes in.
+pub const MAIN_IVR_IVR: &str = "1f500000-0000-4000-8000-000000000007";
+/// The number that callers of the slot `main_ivr` dial.
+pub const MAIN_IVR_DNIS: &str = "+15550100";
+/// Id of the one emergency group, which has a call flow for `main_ivr`.
+pub const EMERGENCY: &str = "e3e00000-0000-4000-8000-000000000008";
+/// Id of `Main_IVR_Test`, the IVR configuration whose number nobody knows; it leads to the canary flow of `main_ivr`.
+pub const MAIN_IVR_TEST_IVR: &str = "1f500000-0000-4000-8000-00000000000a";
+/// The number of [`MAIN_IVR_TEST_IVR`].
+pub const MAIN_IVR_TEST_DNIS: &str = "+15550199";
 /// When the virtual clock starts, unless told otherwise.
 pub const DEFAULT_START: &str = "2026-11-20T09:00:00Z";
 
@@ -43,6 +57,10 @@ pub struct Settings {
     pub republish_mints: bool,
     /// Requests a token may send per minute of the wall clock.
     pub requests_per_minute: u32,
+    /// An analytics query with more predicates is refused.
+    pub most_predicates: usize,
+    /// An analytics answer of more bytes is refused.
+    pub largest_answer: usize,
     /// The slots; `main_ivr` unless told otherwise.
     pub flows: Vec<SlotSettings>,
 }
@@ -58,6 +76,8 @@ impl Default for Settings {
             report_delay_s: 45.0,
             republish_mints: false,
             requests_per_minute: 300,
+            most_predicates: 250,
+            largest_answer: 10_000_000,
             flows: vec![SlotSettings::named("main_ivr")],
         }
     }
@@ -78,6 +98,34 @@ pub struct SlotSettings {
     /// The canary flow.
     #[serde(default)]
     pub canary: FlowSettings,
+    /// Where calls enter at the start.
+    #[serde(default)]
+    pub entry: Entry,
+    /// What the traffic cop decides by.
+    #[serde(default)]
+    pub cop_reads: CopReads,
+}
+
+/// The flow that a slot's main IVR configuration names at the start.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Entry {
+    /// The traffic cop.
+    #[default]
+    Cop,
+    /// The stable flow; the cop gets no calls.
+    Stable,
+}
+
+/// The one source that a traffic cop asks.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum CopReads {
+    /// The deployed function, call by call.
+    #[default]
+    Lambda,
+    /// The slot's row of `Deployment_Control`: a `Traffic_Weight` of 100 means canary, anything else stable.
+    Row,
 }
 
 /// Id and name of a flow; what is missing follows from the slot.
@@ -103,6 +151,46 @@ pub(crate) struct Slot {
     pub(crate) cop: usize,
     pub(crate) stable: usize,
     pub(crate) canary: usize,
+    pub(crate) cop_reads: CopReads,
+    /// The number its callers dial.
+    pub(crate) dnis: String,
+    /// What a call in the old branch of a gated flow begins and ends.
+    pub(crate) stable_outcome: Outcome,
+    /// The same of the canary branch.
+    pub(crate) canary_outcome: Outcome,
+}
+
+/// A flow outcome as the vendor lists it.
+#[derive(Debug, Clone)]
+pub(crate) struct Outcome {
+    pub(crate) id: String,
+    pub(crate) name: String,
+}
+
+/// An IVR configuration: which flow the calls to its numbers enter.
+#[derive(Debug, Clone)]
+pub(crate) struct Ivr {
+    pub(crate) id: String,
+    pub(crate) name: String,
+    pub(crate) dnis: Vec<String>,
+    /// Id of the flow.
+    pub(crate) open_hours_flow: String,
+    /// Counts its changes.
+    pub(crate) version: u64,
+    /// Name of the slot whose calls they are.
+    pub(crate) slot: String,
+}
+
+/// Flows that take over from those of the IVR configurations while the group is enabled.
+#[derive(Debug, Clone)]
+pub(crate) struct EmergencyGroup {
+    pub(crate) id: String,
+    pub(crate) name: String,
+    pub(crate) enabled: bool,
+    /// Counts its changes.
+    pub(crate) version: u64,
+    /// Id of each emergency flow, and of the IVR configurations it takes over from.
+    pub(crate) flows: Vec<(String, Vec<String>)>,
 }
 
 /// A token and its budget in the running minute.
@@ -151,6 +239,8 @@ pub struct Organization {
     pub(crate) now: Timestamp,
     pub(crate) slots: Vec<Slot>,
     pub(crate) flows: Vec<Flow>,
+    pub(crate) ivrs: Vec<Ivr>,
+    pub(crate) emergency_groups: Vec<EmergencyGroup>,
     pub(crate) reports: Reports,
     pub(crate) rows: BTreeMap<String, Value>,
     pub(crate) jobs: BTreeMap<String, Job>,
@@ -169,13 +259,22 @@ impl Organization {
     /// An organization as `settings` describe it, before its first call.
     pub fn new(settings: Settings) -> Result<Organization, String> {
         check(&settings)?;
-        let (mut flows, mut slots) = (Vec::new(), Vec::new());
+        let (mut flows, mut slots, mut ivrs, mut emergency_groups) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
         for slot in &settings.flows {
             let index = flows.len();
             for (part, given) in [("TrafficCop", &slot.cop), ("Blue", &slot.stable), ("Green", &slot.canary)] {
                 flows.push(furnished(identity(&slot.slot, part, given), part != "TrafficCop", settings.start));
             }
-            slots.push(Slot { name: slot.slot.clone(), cop: index, stable: index + 1, canary: index + 2 });
+            let [cop, stable, canary] = [0, 1, 2].map(|part| index + part);
+            let [main, test] =
+                ivrs_of(&slot.slot, slots.len(), &flows[if slot.entry == Entry::Cop { cop } else { stable }], &flows[canary]);
+            if slot.slot == "main_ivr" {
+                emergency_groups.push(emergency(&flows[stable], &main));
+            }
+            let [stable_outcome, canary_outcome] = outcomes_of(&slot.slot);
+            let (name, dnis) = (slot.slot.clone(), main.dnis[0].clone());
+            slots.push(Slot { name, cop, stable, canary, cop_reads: slot.cop_reads, dnis, stable_outcome, canary_outcome });
+            ivrs.extend([main, test]);
         }
         for (i, flow) in flows.iter().enumerate() {
             if flows[..i].iter().any(|other: &Flow| other.id == flow.id || other.name == flow.name) {
@@ -187,6 +286,8 @@ impl Organization {
             settings,
             slots,
             flows,
+            ivrs,
+            emergency_groups,
             reports: Reports::default(),
             rows: BTreeMap::new(),
             jobs: BTreeMap::new(),
@@ -215,6 +316,14 @@ impl Organization {
 
     pub(crate) fn flow_index(&self, id: &str) -> Option<usize> {
         self.flows.iter().position(|flow| flow.id == id)
+    }
+
+    /// The IVR configuration that calls to a number come in by, and the index of the flow they enter.
+    pub(crate) fn entrance(&self, dnis: &str) -> Option<(&Ivr, usize)> {
+        let ivr = self.ivrs.iter().find(|ivr| ivr.dnis.iter().any(|number| number == dnis))?;
+        let armed = self.emergency_groups.iter().filter(|group| group.enabled).flat_map(|group| &group.flows);
+        let emergency = armed.into_iter().find(|(_, ivrs)| ivrs.contains(&ivr.id)).map(|(flow, _)| flow);
+        Some((ivr, self.flow_index(emergency.unwrap_or(&ivr.open_hours_flow))?))
     }
 
     /// Ends the operations and jobs whose time has come.
@@ -329,10 +438,49 @@ fn identity(slot: &str, part: &str, given: &FlowSettings) -> (String, String) {
         ("main_ivr", _) => Some(MAIN_IVR_CANARY),
         _ => None,
     };
-    let prefix = if slot == "main_ivr" { "Main_IVR" } else { slot };
     let id = given.id.clone().or(known.map(str::to_owned));
-    let derived = || Draws::of(0, &[number_of("flow"), number_of(slot), number_of(part)]).uuid();
-    (id.unwrap_or_else(derived), given.name.clone().unwrap_or_else(|| format!("{prefix}_{part}")))
+    (id.unwrap_or_else(|| derived("flow", slot, part)), given.name.clone().unwrap_or_else(|| format!("{}_{part}", prefix(slot))))
+}
+
+fn prefix(slot: &str) -> &str {
+    if slot == "main_ivr" { "Main_IVR" } else { slot }
+}
+
+fn derived(what: &str, slot: &str, part: &str) -> String {
+    Draws::of(0, &[number_of(what), number_of(slot), number_of(part)]).uuid()
+}
+
+/// The IVR configuration that callers of a slot come in by, and the one for test calls.
+fn ivrs_of(slot: &str, index: usize, entry: &Flow, canary: &Flow) -> [Ivr; 2] {
+    let (main, test) = match slot {
+        "main_ivr" => ([MAIN_IVR_IVR, MAIN_IVR_DNIS].map(str::to_owned), [MAIN_IVR_TEST_IVR, MAIN_IVR_TEST_DNIS].map(str::to_owned)),
+        _ => ([derived("ivr", slot, "main"), format!("+15551{index:06}")], [derived("ivr", slot, "test"), format!("+15552{index:06}")]),
+    };
+    let ivr = |[id, dnis]: [String; 2], name: String, flow: &Flow| Ivr {
+        id,
+        name,
+        dnis: vec![dnis],
+        open_hours_flow: flow.id.clone(),
+        version: 1,
+        slot: slot.to_owned(),
+    };
+    [ivr(main, prefix(slot).to_owned(), entry), ivr(test, format!("{}_Test", prefix(slot)), canary)]
+}
+
+fn emergency(stable: &Flow, main: &Ivr) -> EmergencyGroup {
+    let flows = vec![(stable.id.clone(), vec![main.id.clone()])];
+    EmergencyGroup { id: EMERGENCY.to_owned(), name: "Emergency".to_owned(), enabled: false, version: 1, flows }
+}
+
+/// What calls in the old and in the canary branch begin and end.
+fn outcomes_of(slot: &str) -> [Outcome; 2] {
+    let known = [MAIN_IVR_STABLE_OUTCOME, MAIN_IVR_CANARY_OUTCOME].map(|id| (slot == "main_ivr").then(|| id.to_owned()));
+    let [stable, canary] = known;
+    let outcome = |id: Option<String>, part: &str| Outcome {
+        id: id.unwrap_or_else(|| derived("outcome", slot, part)),
+        name: format!("{}_{part}", prefix(slot)),
+    };
+    [outcome(stable, "Stable"), outcome(canary, "Canary")]
 }
 
 /// A flow that has been published twice, as 13.0 a month and as 14.0 a week before the start.
