@@ -24,6 +24,7 @@ pub(crate) fn routes() -> Router<Shared> {
         .route("/_simulator/versions", post(versions))
         .route("/_simulator/arrivals", post(arrivals))
         .route("/_simulator/advance", post(advance))
+        .route("/_simulator/call", post(call))
         .route("/_simulator/faults", post(add_faults).delete(clear_faults))
         .route("/_simulator/requests", get(requests))
         .route("/_simulator/webhook", post(receive).get(received))
@@ -71,14 +72,17 @@ struct Change {
     flow_id: String,
     #[serde(default)]
     behavior: Behavior,
+    /// Of the canary branch; without it the version has no gate.
+    canary_behavior: Option<Behavior>,
 }
 
 async fn versions(State(shared): State<Shared>, body: Bytes) -> Answer {
     let change: Change = order(&body)?;
     let behavior = change.behavior.checked()?;
+    let branch = change.canary_behavior.map(Behavior::checked).transpose()?;
     let mut organization = enter(&shared);
     let index = find(&organization, &change.flow_id)?;
-    Ok(Json(json!({"version": organization.check_in(index, behavior)})))
+    Ok(Json(json!({"version": organization.check_in(index, behavior, branch)})))
 }
 
 async fn arrivals(State(shared): State<Shared>, body: Bytes) -> Answer {
@@ -89,6 +93,11 @@ async fn arrivals(State(shared): State<Shared>, body: Bytes) -> Answer {
 async fn advance(State(shared): State<Shared>, body: Bytes) -> Answer {
     let order = order(&body)?;
     Ok(Json(json!(traffic::advance(&mut enter(&shared), &order)?)))
+}
+
+async fn call(State(shared): State<Shared>, body: Bytes) -> Answer {
+    let order = order(&body)?;
+    Ok(Json(json!({"conversations": traffic::call(&mut enter(&shared), &order)?})))
 }
 
 #[derive(Deserialize)]

@@ -52,6 +52,8 @@ impl Behavior {
 pub(crate) struct Content {
     /// `None` for a flow that only routes.
     pub(crate) behavior: Option<Behavior>,
+    /// Of callers whom the gate in the flow sends to the canary branch; `None` for a flow without a gate.
+    pub(crate) branch: Option<Behavior>,
     /// The other lines of its YAML, indented as there.
     pub(crate) body: Vec<String>,
 }
@@ -198,6 +200,9 @@ impl Flow {
         if let Some(behavior) = version.content.behavior {
             configuration["behavior"] = json!(behavior);
         }
+        if let Some(branch) = version.content.branch {
+            configuration["canary_behavior"] = json!(branch);
+        }
         configuration
     }
 }
@@ -231,7 +236,7 @@ mod tests {
     fn flow() -> Flow {
         let mut flow = Flow::new("f".into(), "Main".into());
         for _ in 0..2 {
-            let index = flow.add(Kind::Publish, Content { behavior: None, body: vec![] }, Timestamp::UNIX_EPOCH);
+            let index = flow.add(Kind::Publish, Content { behavior: None, branch: None, body: vec![] }, Timestamp::UNIX_EPOCH);
             flow.publish(index, Timestamp::UNIX_EPOCH);
         }
         flow

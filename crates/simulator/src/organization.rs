@@ -376,10 +376,10 @@ impl Organization {
     }
 
     /// Somebody checks in a change; it is not live.
-    pub(crate) fn check_in(&mut self, index: usize, behavior: Behavior) -> String {
+    pub(crate) fn check_in(&mut self, index: usize, behavior: Behavior, branch: Option<Behavior>) -> String {
         let now = self.now;
         let flow = &mut self.flows[index];
-        let content = content(&format!("change {}", flow.next_number()), Some(behavior));
+        let content = Content { branch, ..content(&format!("change {}", flow.next_number()), Some(behavior)) };
         let version = flow.add(Kind::CheckIn, content, now);
         flow.versions[version].number.clone()
     }
@@ -506,5 +506,5 @@ fn content(release: &str, behavior: Option<Behavior>) -> Content {
         "      refId: main",
         &format!("      description: {release}"),
     ];
-    Content { behavior, body: body.map(str::to_owned).to_vec() }
+    Content { behavior, branch: None, body: body.map(str::to_owned).to_vec() }
 }
