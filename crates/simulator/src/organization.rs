@@ -474,13 +474,10 @@ fn emergency(stable: &Flow, main: &Ivr) -> EmergencyGroup {
 
 /// What calls in the old and in the canary branch begin and end.
 fn outcomes_of(slot: &str) -> [Outcome; 2] {
-    let known = [MAIN_IVR_STABLE_OUTCOME, MAIN_IVR_CANARY_OUTCOME].map(|id| (slot == "main_ivr").then(|| id.to_owned()));
-    let [stable, canary] = known;
-    let outcome = |id: Option<String>, part: &str| Outcome {
-        id: id.unwrap_or_else(|| derived("outcome", slot, part)),
+    [(MAIN_IVR_STABLE_OUTCOME, "Stable"), (MAIN_IVR_CANARY_OUTCOME, "Canary")].map(|(id, part)| Outcome {
+        id: if slot == "main_ivr" { id.to_owned() } else { derived("outcome", slot, part) },
         name: format!("{}_{part}", prefix(slot)),
-    };
-    [outcome(stable, "Stable"), outcome(canary, "Canary")]
+    })
 }
 
 /// A flow that has been published twice, as 13.0 a month and as 14.0 a week before the start.

@@ -330,3 +330,40 @@ fn take(organization: &mut Organization, call: &Incoming<'_>, route: &Route) {
 fn points_to_canary(row: Option<&Value>) -> bool {
     row.is_some_and(|row| row["Traffic_Weight"].as_f64() == Some(100.0))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::organization::{MAIN_IVR_CANARY, MAIN_IVR_DNIS, Settings};
+
+    /// Whether a call to the main number enters a cop, and the flow that serves it.
+    fn entered(organization: &Organization) -> Option<(bool, usize)> {
+        let asking = Asking { answers: &HashMap::new(), gates: HashMap::new() };
+        let call = Incoming { at: organization.now, conversation: "c", dnis: MAIN_IVR_DNIS };
+        route(organization, &asking, &call).map(|route| (route.cop.is_some(), route.flow))
+    }
+
+    #[test]
+    fn a_call_follows_the_ivr_configuration_and_the_emergency_flow_while_its_group_is_enabled() {
+        let mut organization = Organization::new(Settings::default()).unwrap();
+        let (stable, canary) = (organization.slots[0].stable, organization.slots[0].canary);
+        assert_eq!(entered(&organization), Some((true, stable)));
+        organization.ivrs[0].open_hours_flow = MAIN_IVR_CANARY.to_owned();
+        assert_eq!(entered(&organization), Some((false, canary)));
+        organization.emergency_groups[0].enabled = true;
+        assert_eq!(entered(&organization), Some((false, stable)));
+        organization.emergency_groups[0].flows.clear();
+        assert_eq!(entered(&organization), Some((false, canary)));
+        organization.ivrs[0].dnis.clear();
+        assert_eq!(entered(&organization), None);
+    }
+
+    #[test]
+    fn a_cop_hands_calls_of_a_row_to_canary_only_at_the_number_of_a_hundred() {
+        let row = |weight: Value| serde_json::json!({"key": "main_ivr", "Traffic_Weight": weight});
+        assert!(points_to_canary(Some(&row(100.into()))) && points_to_canary(Some(&row(100.0.into()))));
+        for row in [Some(&row(99.into())), Some(&row("100".into())), Some(&row(Value::Null)), Some(&Value::Null), None] {
+            assert!(!points_to_canary(row), "{row:?}");
+        }
+    }
+}

@@ -295,10 +295,8 @@ fn answer(organization: &Organization, query: &Query) -> Value {
     let by_outcome = dimensions.iter().any(|dimension| dimension.starts_with("flowOutcome"));
     let mut groups: BTreeMap<Vec<Option<&str>>, Times> = BTreeMap::new();
     for (key, cell) in organization.reports.between(query.from, query.to) {
-        if request.filter.as_ref().is_some_and(|filter| !filter.holds(organization, key)) {
-            continue;
-        }
-        if by_outcome && !matches!(key.kind, Kind::Outcome { .. }) {
+        let is_meant = !by_outcome || matches!(key.kind, Kind::Outcome { .. });
+        if !is_meant || request.filter.as_ref().is_some_and(|filter| !filter.holds(organization, key)) {
             continue;
         }
         let metrics = request.metrics.iter().enumerate().filter(|(_, metric)| counts(metric, key.kind));

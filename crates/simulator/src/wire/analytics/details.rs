@@ -458,3 +458,35 @@ impl Facts for Segment<'_> {
 fn time(ms: i64) -> String {
     Timestamp::from_millisecond(ms).map(date_time).unwrap_or_default()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::organization::Settings;
+    use crate::traffic::advance;
+    use serin_core::cohort::Cohort;
+
+    #[test]
+    fn what_the_gate_answered_is_written_on_the_caller_and_only_asynchronous_jobs_tell() {
+        let settings = json!({"flows": [{"slot": "main_ivr", "entry": "stable"}]});
+        let mut organization = Organization::new(serde_json::from_value::<Settings>(settings).unwrap()).unwrap();
+        let stable = organization.slots[0].stable;
+        let (flow, now) = (&mut organization.flows[stable], organization.now);
+        flow.versions[1].content.branch = flow.versions[1].content.behavior;
+        flow.publish(1, now);
+        let rollout = json!({"rollout": "r-1", "labels": {"stable": "v1", "canary": "v2"}, "key": "00000000000000000000000000000001"});
+        let parameters = json!({"percentage": "50", "rollout": rollout.to_string(), "heartbeat": now, "wall": now});
+        advance(&mut organization, &serde_json::from_value(json!({"minutes": 5, "parameters": {"main_ivr": parameters}})).unwrap())
+            .unwrap();
+        let now = now.as_millisecond();
+        let mut labels = [0, 0];
+        for conversation in organization.reports.begun(now, now + 120_000) {
+            let [with, without] = [true, false].map(|attributes| conversation_json(&organization, conversation, attributes));
+            let label = if conversation.branch == Some(Cohort::Canary) { "v2" } else { "v1" };
+            assert_eq!(with["participants"][0]["attributes"], json!({"canaryVersion": label}));
+            assert!(with["participants"][1].get("attributes").is_none() && without["participants"][0].get("attributes").is_none());
+            labels[usize::from(label == "v2")] += 1;
+        }
+        assert!(labels[0] > 20 && labels[1] > 20, "{labels:?}");
+    }
+}
