@@ -1,8 +1,10 @@
 //! The organization: its flows, callers, tokens, jobs and tables, and what it is asked to do. Everything that is remembered.
 
 use crate::chance::{Draws, number_of};
-use crate::faults::Faults;
+use crate::changes::{Action, Actor, Audit, Thing};
+use crate::faults::{Fault, Faults};
 use crate::flow::{Behavior, Content, Flow, Kind, Operation, Target};
+use crate::meter::Meter;
 use crate::reports::Reports;
 use crate::yaml;
 use jiff::{SignedDuration, Timestamp};
@@ -34,6 +36,8 @@ pub const EMERGENCY: &str = "e3e00000-0000-4000-8000-000000000008";
 pub const MAIN_IVR_TEST_IVR: &str = "1f500000-0000-4000-8000-00000000000a";
 /// The number of [`MAIN_IVR_TEST_IVR`].
 pub const MAIN_IVR_TEST_DNIS: &str = "+15550199";
+/// Id of `Random Percentage`, the data action by which flows ask the deployed function.
+pub const RANDOM_PERCENTAGE_ACTION: &str = "ac700000-0000-4000-8000-000000000009";
 /// When the virtual clock starts, unless told otherwise.
 pub const DEFAULT_START: &str = "2026-11-20T09:00:00Z";
 
@@ -160,6 +164,13 @@ pub(crate) struct Slot {
     pub(crate) canary_outcome: Outcome,
 }
 
+impl Slot {
+    /// Id of the queue to which its flows hand calls.
+    pub(crate) fn queue(&self) -> String {
+        Draws::of(0, &[number_of("queue"), self.cop as u64]).uuid()
+    }
+}
+
 /// A flow outcome as the vendor lists it.
 #[derive(Debug, Clone)]
 pub(crate) struct Outcome {
@@ -221,6 +232,25 @@ pub(crate) struct Job {
     pub(crate) error: Option<String>,
 }
 
+/// A query of conversations that is answered later.
+#[derive(Debug, Clone)]
+pub(crate) struct DetailsJob {
+    pub(crate) submitted: Timestamp,
+    /// How often somebody has looked how far it is.
+    pub(crate) looks: u32,
+    /// Beginning and id of each conversation.
+    pub(crate) found: Vec<(i64, String)>,
+}
+
+/// A validation of flows.
+#[derive(Debug, Clone)]
+pub(crate) struct Validation {
+    /// How often somebody has looked: it ends with the second look.
+    pub(crate) looks: u32,
+    /// What is wrong.
+    pub(crate) complaints: Vec<String>,
+}
+
 /// An alert that reached the webhook.
 #[derive(Debug, Clone, serde::Serialize)]
 pub(crate) struct Delivery {
@@ -247,9 +277,20 @@ pub struct Organization {
     /// Exported files by job.
     pub(crate) exports: BTreeMap<String, String>,
     pub(crate) tokens: HashMap<String, Token>,
+    /// Queries of conversations that are answered later.
+    pub(crate) details_jobs: BTreeMap<String, DetailsJob>,
+    /// Jobs that validate flows.
+    pub(crate) validations: BTreeMap<String, Validation>,
+    /// When the dependencies of flows were last gathered.
+    pub(crate) dependencies_built: Timestamp,
+    /// Every change, in order.
+    pub(crate) audits: Vec<Audit>,
     pub(crate) faults: Faults,
+    /// Faults that were ordered for a later time of the virtual clock, earliest first.
+    pub(crate) script: Vec<(Timestamp, Fault)>,
     /// Requests by method and path template.
     pub(crate) requests: BTreeMap<String, u64>,
+    pub(crate) meter: Meter,
     pub(crate) webhook: Vec<Delivery>,
     /// Ids given out, by what they are for.
     minted: BTreeMap<&'static str, u64>,
@@ -283,7 +324,6 @@ impl Organization {
         }
         Ok(Organization {
             now: settings.start,
-            settings,
             slots,
             flows,
             ivrs,
@@ -293,10 +333,17 @@ impl Organization {
             jobs: BTreeMap::new(),
             exports: BTreeMap::new(),
             tokens: HashMap::new(),
+            details_jobs: BTreeMap::new(),
+            validations: BTreeMap::new(),
+            dependencies_built: settings.start,
+            audits: Vec::new(),
             faults: Faults::default(),
+            script: Vec::new(),
             requests: BTreeMap::new(),
+            meter: Meter::default(),
             webhook: Vec::new(),
             minted: BTreeMap::new(),
+            settings,
         })
     }
 
@@ -328,8 +375,13 @@ impl Organization {
 
     /// Ends the operations and jobs whose time has come.
     pub(crate) fn settle(&mut self, wall: Instant) {
-        for flow in &mut self.flows {
-            flow.settle(wall, self.now, self.settings.republish_mints);
+        let mints = self.faults.republish_mints().unwrap_or(self.settings.republish_mints);
+        for index in 0..self.flows.len() {
+            let flow = &mut self.flows[index];
+            if flow.settle(wall, self.now, mints) {
+                let (by, id, name) = (flow.published_by.clone(), flow.id.clone(), flow.name.clone());
+                self.record(by, Action::Publish, Thing::Flow, (&id, &name));
+            }
         }
         for job in self.jobs.values_mut().filter(|job| job.status == "Started") {
             let Some((index, id)) = &job.work else { continue };
@@ -344,7 +396,8 @@ impl Organization {
     pub(crate) fn start_publish(&mut self, index: usize, target: Target, client: &str) -> Operation {
         let done_at = Instant::now() + Duration::from_secs_f64(self.faults.publish_seconds());
         let will_fail = self.faults.take_publish_failure();
-        let operation = Operation { id: self.mint("operation"), client: client.to_owned(), target, done_at, will_fail, complete: false };
+        let (id, by) = (self.mint("operation"), Actor::Client(client.to_owned()));
+        let operation = Operation { id, by, target, done_at, will_fail, complete: false };
         self.flows[index].operation = Some(operation.clone());
         operation
     }
@@ -390,6 +443,11 @@ impl Organization {
         let expires = wall + Duration::from_secs(TOKEN_LIFE_S);
         self.tokens.insert(token.clone(), Token { client: client.to_owned(), expires, window: wall, used: 0 });
         token
+    }
+
+    /// The client that a valid token was given to.
+    pub(crate) fn client_of(&self, token: &str, wall: Instant) -> Option<&str> {
+        self.tokens.get(token).filter(|token| token.expires > wall).map(|token| token.client.as_str())
     }
 
     /// Counts a request of `token`; `None` if there is no such token.

@@ -1,6 +1,7 @@
 //! `POST /api/v2/analytics/flows/aggregates/query`: counts of what has arrived, never a row of zeros. Conversations are in `details`.
 
 pub(super) mod details;
+mod jobs;
 
 use super::error::ApiError;
 use crate::callers::Exit;
@@ -47,7 +48,7 @@ const METRICS: [&str; 9] = [
 ];
 
 pub(super) fn routes() -> Router<Shared> {
-    Router::new().route("/api/v2/analytics/flows/aggregates/query", post(query)).merge(details::routes())
+    Router::new().route("/api/v2/analytics/flows/aggregates/query", post(query)).merge(details::routes()).merge(jobs::routes())
 }
 
 #[derive(Deserialize)]

@@ -31,7 +31,7 @@ pub(super) fn routes() -> Router<Shared> {
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-struct Request {
+pub(super) struct Request {
     interval: String,
     #[serde(default)]
     order: Order,
@@ -171,24 +171,50 @@ async fn query(State(shared): State<Shared>, body: Bytes) -> Result<Response, Ap
 }
 
 /// A conversation as far as it is known now; with what its flow wrote down about the caller, which asynchronous jobs alone tell.
-pub(in crate::wire) fn conversation_json(organization: &Organization, conversation: &Conversation, with_attributes: bool) -> Value {
+pub(super) fn conversation_json(organization: &Organization, conversation: &Conversation, with_attributes: bool) -> Value {
     Known { conversation, organization }.render(with_attributes)
 }
 
-fn answer(organization: &Organization, request: &Request) -> Result<Value, String> {
-    let interval = &request.interval;
-    let ends = interval.split_once('/').and_then(|(from, to)| Some((from.parse().ok()?, to.parse().ok()?)));
-    let (from, to): (Timestamp, Timestamp) = ends.ok_or_else(|| format!("interval `{interval}` is not accepted"))?;
-    let (from, to) = (from.as_millisecond(), to.as_millisecond());
-    if from >= to || to - from > LONGEST {
-        return Err(format!("interval `{interval}` is not accepted: more than nothing and at most 31 days are"));
+impl Request {
+    /// The query of a job, which has no paging; the limits of its length are not simulated.
+    pub(super) fn of_job(body: &[u8]) -> Result<Request, ApiError> {
+        let mut query: Map<String, Value> = serde_json::from_slice(body).map_err(|error| ApiError::bad_request(error.to_string()))?;
+        query.retain(|name, _| !["limit", "startOfDayIntervalMatching"].contains(&name.as_str()));
+        serde_json::from_value(Value::Object(query)).map_err(|error| ApiError::bad_request(error.to_string()))
     }
+}
+
+/// The conversations that a query is about, whatever its paging.
+pub(super) fn search<'a>(organization: &'a Organization, request: &Request) -> Result<Vec<&'a Conversation>, ApiError> {
+    within_limit(organization, request.segment_filters.iter().chain(&request.conversation_filters).flat_map(Filter::predicates).count())?;
+    let found = found(organization, request).map_err(ApiError::bad_request)?;
+    Ok(found.into_iter().map(|known| known.conversation).collect())
+}
+
+fn answer(organization: &Organization, request: &Request) -> Result<Value, String> {
     let (size, number) = request.paging.as_ref().map_or((PAGE.0, 1), |paging| (paging.page_size, paging.page_number));
     if size == 0 || size > PAGE.1 || number == 0 {
         return Err(format!(
             "paging: page {number} of {size} conversations is not accepted; pages from 1 and sizes from 1 to {} are",
             PAGE.1
         ));
+    }
+    let found = found(organization, request)?;
+    let page: Vec<Value> = found.iter().skip(size.saturating_mul(number - 1)).take(size).map(|known| known.render(false)).collect();
+    let mut answer = json!({"totalHits": found.len()});
+    if !page.is_empty() {
+        answer["conversations"] = json!(page);
+    }
+    Ok(answer)
+}
+
+fn found<'a>(organization: &'a Organization, request: &Request) -> Result<Vec<Known<'a>>, String> {
+    let interval = &request.interval;
+    let ends = interval.split_once('/').and_then(|(from, to)| Some((from.parse().ok()?, to.parse().ok()?)));
+    let (from, to): (Timestamp, Timestamp) = ends.ok_or_else(|| format!("interval `{interval}` is not accepted"))?;
+    let (from, to) = (from.as_millisecond(), to.as_millisecond());
+    if from >= to || to - from > LONGEST {
+        return Err(format!("interval `{interval}` is not accepted: more than nothing and at most 31 days are"));
     }
     request.segment_filters.iter().chain(&request.conversation_filters).try_for_each(Filter::check)?;
     // Whatever was going on in the interval, if it began on one of its days.
@@ -205,12 +231,7 @@ fn answer(organization: &Organization, request: &Request) -> Result<Value, Strin
     if request.order == Order::Desc {
         found.reverse();
     }
-    let page: Vec<Value> = found.iter().skip(size.saturating_mul(number - 1)).take(size).map(|known| known.render(false)).collect();
-    let mut answer = json!({"totalHits": found.len()});
-    if !page.is_empty() {
-        answer["conversations"] = json!(page);
-    }
-    Ok(answer)
+    Ok(found)
 }
 
 /// A conversation as far as it is known now.
@@ -412,8 +433,7 @@ impl Segment<'_> {
     }
 
     fn queue(&self) -> Option<String> {
-        matches!(self.part, Part::Queue | Part::Agent)
-            .then(|| Draws::of(0, &[number_of("queue"), self.known.organization.slots[self.known.conversation.slot].cop as u64]).uuid())
+        matches!(self.part, Part::Queue | Part::Agent).then(|| self.known.organization.slots[self.known.conversation.slot].queue())
     }
 
     fn render(&self) -> Value {
