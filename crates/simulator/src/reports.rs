@@ -116,7 +116,7 @@ const RESTATED_AFTER: i64 = 3 * 60_000;
 #[derive(Debug, Default)]
 pub(crate) struct Reports {
     cells: BTreeMap<Key, Cell>,
-    /// When it arrives (milliseconds since the epoch), what it counts, how long the call took; earlier changes of a cell first.
+    /// When each arrives (milliseconds since the epoch), its cell, and what it does to it. What is discounted was sent before.
     under_way: Vec<(i64, Key, Change)>,
     /// In the order of their beginning.
     conversations: VecDeque<Conversation>,

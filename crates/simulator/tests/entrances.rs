@@ -6,8 +6,8 @@ mod support;
 
 use serde_json::{Value, json};
 use serin_simulator::{
-    DEPLOYMENT_CONTROL, MAIN_IVR_CANARY, MAIN_IVR_CANARY_OUTCOME, MAIN_IVR_COP, MAIN_IVR_DNIS, MAIN_IVR_STABLE, MAIN_IVR_STABLE_OUTCOME,
-    MAIN_IVR_TEST_DNIS,
+    DEPLOYMENT_CONTROL, EMERGENCY, MAIN_IVR_CANARY, MAIN_IVR_CANARY_OUTCOME, MAIN_IVR_COP, MAIN_IVR_DNIS, MAIN_IVR_IVR, MAIN_IVR_STABLE,
+    MAIN_IVR_STABLE_OUTCOME, MAIN_IVR_TEST_DNIS,
 };
 use support::{Simulator, advance, count, parameters, until};
 
@@ -36,6 +36,14 @@ fn write_row(simulator: &Simulator, weight: u32) {
     let rows = format!("/api/v2/flows/datatables/{DEPLOYMENT_CONTROL}/rows");
     let created = simulator.api("POST", &rows, &row.to_string());
     let answer = if created.status == 409 { simulator.api("PUT", &format!("{rows}/main_ivr"), &row.to_string()) } else { created };
+    assert_eq!(answer.status, 200, "{}", answer.text);
+}
+
+/// Reads a thing, changes it and writes it back.
+fn change(simulator: &Simulator, path: &str, edit: impl FnOnce(&mut Value)) {
+    let mut thing = simulator.get(path);
+    edit(&mut thing);
+    let answer = simulator.api("PUT", path, &thing.to_string());
     assert_eq!(answer.status, 200, "{}", answer.text);
 }
 
@@ -110,6 +118,35 @@ fn calls_inside_when_the_row_switches_are_counted_in_the_flow_and_version_they_e
 }
 
 #[test]
+fn a_changed_ivr_configuration_moves_new_calls_and_those_inside_drain() {
+    let simulator = with_slot(json!({"entry": "stable"}));
+    let before = simulator.advance(1)["calls"].as_u64().unwrap();
+    change(&simulator, &format!("/api/v2/architect/ivrs/{MAIN_IVR_IVR}"), |ivr| ivr["openHoursFlow"]["id"] = json!(MAIN_IVR_CANARY));
+    let moved = simulator.advance(40);
+    assert_eq!(moved["canary"], moved["calls"]);
+    let seen = simulator.aggregates(HOUR, &["nFlow", "tFlow"]);
+    assert_eq!((count(&seen, MAIN_IVR_STABLE, "", "nFlow"), count(&seen, MAIN_IVR_STABLE, "", "tFlow")), (before, before));
+    let drained = simulator.aggregates("2026-11-20T09:01:00Z/2026-11-20T10:00:00Z", &["tFlow"]);
+    assert!(count(&drained, MAIN_IVR_STABLE, "", "tFlow") > 0);
+    assert_eq!(count(&seen, MAIN_IVR_COP, "", "nFlow"), 0);
+}
+
+#[test]
+fn the_emergency_flow_takes_calls_past_the_cop_while_its_group_is_enabled() {
+    let simulator = Simulator::start();
+    let group = format!("/api/v2/architect/emergencygroups/{EMERGENCY}");
+    change(&simulator, &group, |group| group["enabled"] = json!(true));
+    // The cop is not asked, whatever the weight.
+    assert_eq!(advance(&simulator, 5, "100")["canary"], 0);
+    change(&simulator, &group, |group| group["enabled"] = json!(false));
+    let moved = advance(&simulator, 5, "100");
+    assert_eq!(moved["canary"], moved["calls"]);
+    simulator.advance(5);
+    let seen = simulator.aggregates("2026-11-20T09:00:00Z/2026-11-20T09:05:00Z", &["nFlow"]);
+    assert!(count(&seen, MAIN_IVR_COP, "", "nFlow") == 0 && count(&seen, MAIN_IVR_STABLE, "", "nFlow") > 200);
+}
+
+#[test]
 fn a_gated_flow_ends_one_outcome_per_call_and_a_broken_branch_fails_its_own() {
     let simulator = with_slot(json!({"entry": "stable"}));
     publish(&simulator, json!({"canary_behavior": {"error": 0.3, "abandon": 0.06, "transfer": 0.22}}));
@@ -135,6 +172,26 @@ fn a_gated_flow_ends_one_outcome_per_call_and_a_broken_branch_fails_its_own() {
     let outcome = &conversation["participants"][1]["sessions"][0]["flow"]["outcomes"][0];
     assert_eq!(outcome["flowOutcomeId"], MAIN_IVR_CANARY_OUTCOME);
     assert!(conversation["participants"].as_array().unwrap().iter().all(|participant| participant.get("attributes").is_none()));
+}
+
+#[test]
+fn what_the_gate_answered_is_told_by_asynchronous_jobs() {
+    let simulator = with_slot(json!({"entry": "stable"}));
+    publish(&simulator, json!({"canary_behavior": {}}));
+    advance(&simulator, 30, "50");
+    let jobs = "/api/v2/analytics/conversations/details/jobs";
+    let created = simulator.api("POST", jobs, &json!({"interval": HOUR}).to_string());
+    let job = format!("{jobs}/{}", created.json()["jobId"].as_str().unwrap());
+    until("the job", || simulator.get(&job)["state"] == "FULFILLED");
+    let answer = simulator.get(&format!("{job}/results?pageSize=1000"));
+    let conversations = answer["conversations"].as_array().unwrap();
+    let labelled = |label: &str| {
+        let wrote = |conversation: &&Value| conversation["participants"][0]["attributes"]["canaryVersion"] == label;
+        conversations.iter().filter(wrote).count()
+    };
+    let (stable, canary) = (labelled("v1"), labelled("v2"));
+    assert_eq!(stable + canary, conversations.len());
+    assert!(stable > 300 && canary > 300, "{stable} {canary}");
 }
 
 #[test]
