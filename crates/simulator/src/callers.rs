@@ -68,6 +68,13 @@ pub(crate) enum Exit {
     ToFlow,
 }
 
+impl Exit {
+    /// Whether the caller did not get what they called for.
+    pub(crate) fn is_failure(self) -> bool {
+        matches!(self, Exit::Error | Exit::Abandon)
+    }
+}
+
 /// What becomes of one call in the flow it reached.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) struct Fate {

@@ -1,6 +1,6 @@
 //! What is made to go wrong on purpose.
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use std::time::Duration;
 
 /// How long a publish takes, seconds of the wall clock.
@@ -36,6 +36,54 @@ pub(crate) enum Fault {
     PublishFails { times: Option<u32> },
     /// The client gets no token; any client if none is named. Until cleared, unless `times` is given.
     OauthRefuse { client_id: Option<String>, times: Option<u32> },
+    /// Answer that something is not there which is.
+    MaskedNotFound { path: String, method: Option<String>, times: Option<u32> },
+    /// Somebody else changes what a PUT is about to replace: its version is no longer the one that was read.
+    VersionConflict { path: String, times: Option<u32> },
+    /// The client lacks a permission; every client if none is named.
+    Forbid { permission: String, client_id: Option<String> },
+    /// Something that versions of a flow need was deleted; all of its versions unless one is named.
+    DependencyDeleted { flow_id: String, version: Option<String>, name: String },
+    /// The dependencies of flows are not gathered.
+    DependencyBuild { status: Build },
+    /// The data action does not do its work.
+    ActionFails { action_id: String },
+    /// The flow is not valid.
+    ValidationFails { flow_id: String },
+    /// Whether publishing a version that was live before gives it a new number.
+    RepublishMints { on: bool },
+    /// Reports of calls that come from now on arrive so much later.
+    ReportsLate { seconds: f64 },
+    /// This share of the exits is first told as another one.
+    Restate { share: f64 },
+    /// Nothing is told of a flow; without one, everything is again.
+    Silence { flow_id: Option<String> },
+}
+
+/// What the vendor's dependency tracking is doing.
+#[allow(clippy::enum_variant_names, reason = "these are the vendor's names")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "UPPERCASE")]
+pub(crate) enum Build {
+    Operational,
+    OperationalNeedsRebuild,
+    BuildIncomplete,
+    BuildInitializing,
+    BuildInProgress,
+    BuildQueued,
+    NotBuilt,
+}
+
+impl Fault {
+    /// The flow that it is about.
+    pub(crate) fn flow_id(&self) -> Option<&str> {
+        match self {
+            Fault::Lock { flow_id, .. } | Fault::Unlock { flow_id } | Fault::ValidationFails { flow_id } => Some(flow_id),
+            Fault::DependencyDeleted { flow_id, .. } => Some(flow_id),
+            Fault::Silence { flow_id } => flow_id.as_deref(),
+            _ => None,
+        }
+    }
 }
 
 /// What happens to a request.
@@ -44,6 +92,7 @@ pub(crate) enum Harm {
     Status { status: u16, retry_after: Option<u64> },
     Slow(Duration),
     Drop { after: bool },
+    MaskedNotFound,
 }
 
 /// Faults that wait for requests.
@@ -53,6 +102,14 @@ pub(crate) struct Faults {
     publish_seconds: Option<f64>,
     publish_fails: u32,
     refused: Vec<Refused>,
+    conflicts: Vec<Conflict>,
+    forbidden: Vec<(String, Option<String>)>,
+    /// Id of the flow, version if not all of them, name of what was deleted.
+    deleted: Vec<(String, Option<String>, String)>,
+    build: Option<Build>,
+    failing_actions: Vec<String>,
+    invalid_flows: Vec<String>,
+    republish_mints: Option<bool>,
 }
 
 #[derive(Debug)]
@@ -64,13 +121,19 @@ struct OnPath {
 }
 
 #[derive(Debug)]
+struct Conflict {
+    path: String,
+    left: u32,
+}
+
+#[derive(Debug)]
 struct Refused {
     client: Option<String>,
     left: u32,
 }
 
 impl Faults {
-    /// Adds a fault that waits for requests; those that act at once are not for here.
+    /// Adds a fault that waits for requests; of those that act at once only the figures are checked.
     pub(crate) fn add(&mut self, fault: Fault) -> Result<(), String> {
         let (path, method, harm, times) = match fault {
             Fault::Status { path, method, status, retry_after, times } if (400..600).contains(&status) => {
@@ -79,21 +142,31 @@ impl Faults {
             Fault::Status { status, .. } => return Err(format!("status {status} is no failure: 400 to 599 is")),
             Fault::Slow { path, method, seconds, times } => (path, method, Harm::Slow(duration(seconds)?), times),
             Fault::Drop { path, method, after, times } => (path, method, Harm::Drop { after }, times),
-            Fault::PublishSeconds { seconds } => {
-                self.publish_seconds = Some(duration(seconds)?.as_secs_f64());
-                return Ok(());
-            }
-            Fault::PublishFails { times } => {
-                self.publish_fails += times.unwrap_or(ONCE);
-                return Ok(());
-            }
-            Fault::OauthRefuse { client_id, times } => {
-                self.refused.push(Refused { client: client_id, left: times.unwrap_or(u32::MAX) });
-                return Ok(());
-            }
-            Fault::Lock { .. } | Fault::Unlock { .. } | Fault::ExpireTokens => return Ok(()),
+            Fault::MaskedNotFound { path, method, times } => (path, method, Harm::MaskedNotFound, times),
+            other => return self.add_lasting(other),
         };
         self.on_path.push(OnPath { path, method, harm, left: times.unwrap_or(ONCE) });
+        Ok(())
+    }
+
+    fn add_lasting(&mut self, fault: Fault) -> Result<(), String> {
+        match fault {
+            Fault::PublishSeconds { seconds } => self.publish_seconds = Some(duration(seconds)?.as_secs_f64()),
+            Fault::PublishFails { times } => self.publish_fails += times.unwrap_or(ONCE),
+            Fault::OauthRefuse { client_id, times } => {
+                self.refused.push(Refused { client: client_id, left: times.unwrap_or(u32::MAX) });
+            }
+            Fault::VersionConflict { path, times } => self.conflicts.push(Conflict { path, left: times.unwrap_or(ONCE) }),
+            Fault::Forbid { permission, client_id } => self.forbidden.push((permission, client_id)),
+            Fault::DependencyDeleted { flow_id, version, name } => self.deleted.push((flow_id, version, name)),
+            Fault::DependencyBuild { status } => self.build = Some(status),
+            Fault::ActionFails { action_id } => self.failing_actions.push(action_id),
+            Fault::ValidationFails { flow_id } => self.invalid_flows.push(flow_id),
+            Fault::RepublishMints { on } => self.republish_mints = Some(on),
+            Fault::ReportsLate { seconds } if !(0.0..=86_400.0).contains(&seconds) => return Err("seconds is from 0 to 86400".to_owned()),
+            Fault::Restate { share } if !(0.0..=1.0).contains(&share) => return Err("share is from 0 to 1".to_owned()),
+            _ => {}
+        }
         Ok(())
     }
 
@@ -113,6 +186,42 @@ impl Faults {
         let Some(fault) = self.refused.iter_mut().find(hit) else { return false };
         fault.left = if fault.left == u32::MAX { u32::MAX } else { fault.left - 1 };
         true
+    }
+
+    /// Whether somebody else was there before the PUT to `path`; counts it down.
+    pub(crate) fn take_conflict(&mut self, path: &str) -> bool {
+        let Some(fault) = self.conflicts.iter_mut().find(|fault| fault.left > 0 && path.starts_with(&fault.path)) else { return false };
+        fault.left -= 1;
+        true
+    }
+
+    /// Whether `client` lacks the permission.
+    pub(crate) fn forbids(&self, client: &str, permission: &str) -> bool {
+        self.forbidden.iter().any(|(taken, from)| taken == permission && from.as_deref().is_none_or(|from| from == client))
+    }
+
+    /// Whether something that a version of a flow needs was deleted.
+    pub(crate) fn deleted(&self, flow_id: &str, version: &str, name: &str) -> bool {
+        let hit = |(flow, of, what): &(String, Option<String>, String)| {
+            flow == flow_id && what == name && of.as_deref().is_none_or(|of| of == version)
+        };
+        self.deleted.iter().any(hit)
+    }
+
+    pub(crate) fn build(&self) -> Build {
+        self.build.unwrap_or(Build::Operational)
+    }
+
+    pub(crate) fn fails_action(&self, id: &str) -> bool {
+        self.failing_actions.iter().any(|failing| failing == id)
+    }
+
+    pub(crate) fn fails_validation(&self, flow_id: &str) -> bool {
+        self.invalid_flows.iter().any(|invalid| invalid == flow_id)
+    }
+
+    pub(crate) fn republish_mints(&self) -> Option<bool> {
+        self.republish_mints
     }
 
     pub(crate) fn publish_seconds(&self) -> f64 {

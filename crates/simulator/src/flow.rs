@@ -1,5 +1,6 @@
 //! Flows, their versions, and what publishing does to them. Told the time; knows nothing of HTTP.
 
+use crate::changes::{Actor, user_id};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -52,6 +53,8 @@ impl Behavior {
 pub(crate) struct Content {
     /// `None` for a flow that only routes.
     pub(crate) behavior: Option<Behavior>,
+    /// Of callers whom the gate in the flow sends to the canary branch; `None` for a flow without a gate.
+    pub(crate) branch: Option<Behavior>,
     /// The other lines of its YAML, indented as there.
     pub(crate) body: Vec<String>,
 }
@@ -86,7 +89,7 @@ pub(crate) enum Target {
 #[derive(Debug, Clone)]
 pub(crate) struct Operation {
     pub(crate) id: String,
-    pub(crate) client: String,
+    pub(crate) by: Actor,
     pub(crate) target: Target,
     pub(crate) done_at: Instant,
     pub(crate) will_fail: bool,
@@ -100,7 +103,7 @@ pub(crate) struct Flow {
     pub(crate) versions: Vec<Version>,
     /// Index of the live version.
     pub(crate) live: Option<usize>,
-    pub(crate) published_by: String,
+    pub(crate) published_by: Actor,
     /// Name of the person who edits it.
     pub(crate) locked_by: Option<String>,
     pub(crate) operation: Option<Operation>,
@@ -109,7 +112,15 @@ pub(crate) struct Flow {
 impl Flow {
     /// A flow without versions.
     pub(crate) fn new(id: String, name: String) -> Flow {
-        Flow { id, name, versions: Vec::new(), live: None, published_by: "console".to_owned(), locked_by: None, operation: None }
+        Flow {
+            id,
+            name,
+            versions: Vec::new(),
+            live: None,
+            published_by: Actor::Client("console".to_owned()),
+            locked_by: None,
+            operation: None,
+        }
     }
 
     pub(crate) fn is_busy(&self) -> bool {
@@ -144,14 +155,15 @@ impl Flow {
         self.live = Some(index);
     }
 
-    /// Ends an operation whose time has come. With `republish_mints`, a version that was live before comes back under a new number.
-    pub(crate) fn settle(&mut self, wall: Instant, now: Timestamp, republish_mints: bool) {
-        let Some(operation) = self.operation.as_mut().filter(|o| !o.complete && o.done_at <= wall) else { return };
+    /// Ends an operation whose time has come; whether that made a version live. With `republish_mints`, one that was live before comes
+    /// back under a new number.
+    pub(crate) fn settle(&mut self, wall: Instant, now: Timestamp, republish_mints: bool) -> bool {
+        let Some(operation) = self.operation.as_mut().filter(|o| !o.complete && o.done_at <= wall) else { return false };
         operation.complete = true;
         if operation.will_fail {
-            return;
+            return false;
         }
-        let (target, client) = (operation.target.clone(), operation.client.clone());
+        let (target, by) = (operation.target.clone(), operation.by.clone());
         let index = match target {
             Target::Existing(index) if republish_mints && self.versions[index].published.is_some() => {
                 self.add(Kind::Publish, self.versions[index].content.clone(), now)
@@ -160,17 +172,18 @@ impl Flow {
             Target::New(content) => self.add(Kind::Publish, content, now),
         };
         self.publish(index, now);
-        self.published_by = client;
+        self.published_by = by;
+        true
     }
 
     /// The vendor's `Flow`.
     pub(crate) fn to_json(&self) -> Value {
         let latest = self.versions.last();
-        let locked = self.locked_by.as_ref().map(|name| json!({"id": format!("user-{}", name.to_lowercase()), "name": name}));
+        let locked = self.locked_by.as_ref().map(|name| json!({"id": user_id(name), "name": name}));
         json!({
             "id": self.id, "name": self.name, "type": "INBOUNDCALL", "active": self.live.is_some(), "system": false, "deleted": false,
             "division": {"id": "*", "name": "Home"},
-            "lockedUser": locked, "lockedClient": null, "publishedBy": {"id": self.published_by},
+            "lockedUser": locked, "lockedClient": null, "publishedBy": self.published_by.to_json(),
             "publishedVersion": self.live.map(|index| self.version_json(&self.versions[index])),
             "checkedInVersion": latest.map(|version| self.version_json(version)),
             "savedVersion": latest.map(|version| json!({"id": version.number, "name": version.number})),
@@ -198,6 +211,9 @@ impl Flow {
         if let Some(behavior) = version.content.behavior {
             configuration["behavior"] = json!(behavior);
         }
+        if let Some(branch) = version.content.branch {
+            configuration["canary_behavior"] = json!(branch);
+        }
         configuration
     }
 }
@@ -211,8 +227,12 @@ impl Operation {
             (true, true) => "FAILURE",
         };
         let failed = self.complete && self.will_fail;
+        let who = match self.by {
+            Actor::Client(_) => "client",
+            Actor::Person(_) => "user",
+        };
         json!({
-            "id": self.id, "complete": self.complete, "actionName": "PUBLISH", "actionStatus": status, "client": {"id": self.client},
+            "id": self.id, "complete": self.complete, "actionName": "PUBLISH", "actionStatus": status, who: self.by.to_json(),
             "errorCode": failed.then_some("flow.publish.failed"), "errorMessage": failed.then_some("the flow could not be published"),
             "errorDetails": [],
         })
@@ -231,7 +251,7 @@ mod tests {
     fn flow() -> Flow {
         let mut flow = Flow::new("f".into(), "Main".into());
         for _ in 0..2 {
-            let index = flow.add(Kind::Publish, Content { behavior: None, body: vec![] }, Timestamp::UNIX_EPOCH);
+            let index = flow.add(Kind::Publish, Content { behavior: None, branch: None, body: vec![] }, Timestamp::UNIX_EPOCH);
             flow.publish(index, Timestamp::UNIX_EPOCH);
         }
         flow
@@ -240,7 +260,8 @@ mod tests {
     fn republish_the_first(mints: bool) -> Flow {
         let (mut flow, wall) = (flow(), Instant::now());
         let target = Target::Existing(0);
-        flow.operation = Some(Operation { id: "o".into(), client: "c".into(), target, done_at: wall, will_fail: false, complete: false });
+        flow.operation =
+            Some(Operation { id: "o".into(), by: Actor::Client("c".into()), target, done_at: wall, will_fail: false, complete: false });
         flow.settle(wall, "2026-11-20T09:00:00Z".parse().unwrap(), mints);
         flow
     }

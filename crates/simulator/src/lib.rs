@@ -6,10 +6,12 @@
 
 pub mod callers;
 mod chance;
+mod changes;
 mod connection;
 mod control;
 mod faults;
 mod flow;
+mod meter;
 mod organization;
 mod reports;
 mod traffic;
@@ -18,7 +20,9 @@ mod yaml;
 
 pub use flow::Behavior;
 pub use organization::{
-    DEFAULT_START, DEPLOYMENT_CONTROL, FlowSettings, MAIN_IVR_CANARY, MAIN_IVR_COP, MAIN_IVR_STABLE, Organization, Settings, SlotSettings,
+    CopReads, DEFAULT_START, DEPLOYMENT_CONTROL, EMERGENCY, Entry, FlowSettings, MAIN_IVR_CANARY, MAIN_IVR_CANARY_OUTCOME, MAIN_IVR_COP,
+    MAIN_IVR_DNIS, MAIN_IVR_IVR, MAIN_IVR_STABLE, MAIN_IVR_STABLE_OUTCOME, MAIN_IVR_TEST_DNIS, MAIN_IVR_TEST_IVR, Organization,
+    RANDOM_PERCENTAGE_ACTION, Settings, SlotSettings,
 };
 
 use axum::Router;

@@ -11,8 +11,8 @@ use tokio::signal::unix::{SignalKind, signal};
 /// A Genesys Cloud organization and its callers over HTTP, with a virtual clock and faults.
 ///
 /// Genesys API and login share the address: POST /oauth/token (any client), /api/v2/...
-/// Control, JSON, under /_simulator/: GET clock, POST reset, POST versions, POST arrivals, POST advance, POST and DELETE faults,
-/// GET requests, POST and GET webhook.
+/// Control, JSON, under /_simulator/: GET clock, POST reset, POST versions, POST arrivals, POST advance, POST call,
+/// POST and DELETE faults, POST script, POST by_hand, GET requests, GET meter, POST meter/reset, POST and GET webhook.
 ///
 /// At start there is one slot, main_ivr: Main_IVR_TrafficCop hands calls to Main_IVR_Blue (stable) or Main_IVR_Green (canary).
 /// The clock stands at 2026-11-20T09:00:00Z until POST /_simulator/advance moves it.

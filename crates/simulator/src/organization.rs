@@ -1,8 +1,10 @@
 //! The organization: its flows, callers, tokens, jobs and tables, and what it is asked to do. Everything that is remembered.
 
 use crate::chance::{Draws, number_of};
-use crate::faults::Faults;
+use crate::changes::{Action, Actor, Audit, Thing};
+use crate::faults::{Fault, Faults};
 use crate::flow::{Behavior, Content, Flow, Kind, Operation, Target};
+use crate::meter::Meter;
 use crate::reports::Reports;
 use crate::yaml;
 use jiff::{SignedDuration, Timestamp};
@@ -20,6 +22,22 @@ pub const MAIN_IVR_STABLE: &str = "b10e0000-0000-4000-8000-000000000002";
 pub const MAIN_IVR_CANARY: &str = "97ee0000-0000-4000-8000-000000000003";
 /// Id of `Deployment_Control`, the one data table.
 pub const DEPLOYMENT_CONTROL: &str = "7ab1e000-0000-4000-8000-000000000004";
+/// Id of the flow outcome that a call in the old branch of a gated flow of `main_ivr` begins and ends.
+pub const MAIN_IVR_STABLE_OUTCOME: &str = "0c0e0000-0000-4000-8000-000000000005";
+/// Id of the flow outcome that a call in the canary branch of a gated flow of `main_ivr` begins and ends.
+pub const MAIN_IVR_CANARY_OUTCOME: &str = "0c0e0000-0000-4000-8000-000000000006";
+/// Id of `Main_IVR`, the IVR configuration by which every call of the slot `main_ivr` comes in.
+pub const MAIN_IVR_IVR: &str = "1f500000-0000-4000-8000-000000000007";
+/// The number that callers of the slot `main_ivr` dial.
+pub const MAIN_IVR_DNIS: &str = "+15550100";
+/// Id of the one emergency group, which has a call flow for `main_ivr`.
+pub const EMERGENCY: &str = "e3e00000-0000-4000-8000-000000000008";
+/// Id of `Main_IVR_Test`, the IVR configuration whose number nobody knows; it leads to the canary flow of `main_ivr`.
+pub const MAIN_IVR_TEST_IVR: &str = "1f500000-0000-4000-8000-00000000000a";
+/// The number of [`MAIN_IVR_TEST_IVR`].
+pub const MAIN_IVR_TEST_DNIS: &str = "+15550199";
+/// Id of `Random Percentage`, the data action by which flows ask the deployed function.
+pub const RANDOM_PERCENTAGE_ACTION: &str = "ac700000-0000-4000-8000-000000000009";
 /// When the virtual clock starts, unless told otherwise.
 pub const DEFAULT_START: &str = "2026-11-20T09:00:00Z";
 
@@ -43,6 +61,10 @@ pub struct Settings {
     pub republish_mints: bool,
     /// Requests a token may send per minute of the wall clock.
     pub requests_per_minute: u32,
+    /// An analytics query with more predicates is refused.
+    pub most_predicates: usize,
+    /// An analytics answer of more bytes is refused.
+    pub largest_answer: usize,
     /// The slots; `main_ivr` unless told otherwise.
     pub flows: Vec<SlotSettings>,
 }
@@ -58,6 +80,8 @@ impl Default for Settings {
             report_delay_s: 45.0,
             republish_mints: false,
             requests_per_minute: 300,
+            most_predicates: 250,
+            largest_answer: 10_000_000,
             flows: vec![SlotSettings::named("main_ivr")],
         }
     }
@@ -78,6 +102,34 @@ pub struct SlotSettings {
     /// The canary flow.
     #[serde(default)]
     pub canary: FlowSettings,
+    /// Where calls enter at the start.
+    #[serde(default)]
+    pub entry: Entry,
+    /// What the traffic cop decides by.
+    #[serde(default)]
+    pub cop_reads: CopReads,
+}
+
+/// The flow that a slot's main IVR configuration names at the start.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Entry {
+    /// The traffic cop.
+    #[default]
+    Cop,
+    /// The stable flow; the cop gets no calls.
+    Stable,
+}
+
+/// The one source that a traffic cop asks.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum CopReads {
+    /// The deployed function, call by call.
+    #[default]
+    Lambda,
+    /// The slot's row of `Deployment_Control`: a `Traffic_Weight` of 100 means canary, anything else stable.
+    Row,
 }
 
 /// Id and name of a flow; what is missing follows from the slot.
@@ -103,6 +155,53 @@ pub(crate) struct Slot {
     pub(crate) cop: usize,
     pub(crate) stable: usize,
     pub(crate) canary: usize,
+    pub(crate) cop_reads: CopReads,
+    /// The number its callers dial.
+    pub(crate) dnis: String,
+    /// What a call in the old branch of a gated flow begins and ends.
+    pub(crate) stable_outcome: Outcome,
+    /// The same of the canary branch.
+    pub(crate) canary_outcome: Outcome,
+}
+
+impl Slot {
+    /// Id of the queue to which its flows hand calls.
+    pub(crate) fn queue(&self) -> String {
+        Draws::of(0, &[number_of("queue"), self.cop as u64]).uuid()
+    }
+}
+
+/// A flow outcome as the vendor lists it.
+#[derive(Debug, Clone)]
+pub(crate) struct Outcome {
+    pub(crate) id: String,
+    pub(crate) name: String,
+}
+
+/// An IVR configuration: which flow the calls to its numbers enter.
+#[derive(Debug, Clone)]
+pub(crate) struct Ivr {
+    pub(crate) id: String,
+    pub(crate) name: String,
+    pub(crate) dnis: Vec<String>,
+    /// Id of the flow.
+    pub(crate) open_hours_flow: String,
+    /// Counts its changes.
+    pub(crate) version: u64,
+    /// Name of the slot whose calls they are.
+    pub(crate) slot: String,
+}
+
+/// Flows that take over from those of the IVR configurations while the group is enabled.
+#[derive(Debug, Clone)]
+pub(crate) struct EmergencyGroup {
+    pub(crate) id: String,
+    pub(crate) name: String,
+    pub(crate) enabled: bool,
+    /// Counts its changes.
+    pub(crate) version: u64,
+    /// Id of each emergency flow, and of the IVR configurations it takes over from.
+    pub(crate) flows: Vec<(String, Vec<String>)>,
 }
 
 /// A token and its budget in the running minute.
@@ -133,6 +232,25 @@ pub(crate) struct Job {
     pub(crate) error: Option<String>,
 }
 
+/// A query of conversations that is answered later.
+#[derive(Debug, Clone)]
+pub(crate) struct DetailsJob {
+    pub(crate) submitted: Timestamp,
+    /// How often somebody has looked how far it is.
+    pub(crate) looks: u32,
+    /// Beginning and id of each conversation.
+    pub(crate) found: Vec<(i64, String)>,
+}
+
+/// A validation of flows.
+#[derive(Debug, Clone)]
+pub(crate) struct Validation {
+    /// How often somebody has looked: it ends with the second look.
+    pub(crate) looks: u32,
+    /// What is wrong.
+    pub(crate) complaints: Vec<String>,
+}
+
 /// An alert that reached the webhook.
 #[derive(Debug, Clone, serde::Serialize)]
 pub(crate) struct Delivery {
@@ -151,15 +269,28 @@ pub struct Organization {
     pub(crate) now: Timestamp,
     pub(crate) slots: Vec<Slot>,
     pub(crate) flows: Vec<Flow>,
+    pub(crate) ivrs: Vec<Ivr>,
+    pub(crate) emergency_groups: Vec<EmergencyGroup>,
     pub(crate) reports: Reports,
     pub(crate) rows: BTreeMap<String, Value>,
     pub(crate) jobs: BTreeMap<String, Job>,
     /// Exported files by job.
     pub(crate) exports: BTreeMap<String, String>,
     pub(crate) tokens: HashMap<String, Token>,
+    /// Queries of conversations that are answered later.
+    pub(crate) details_jobs: BTreeMap<String, DetailsJob>,
+    /// Jobs that validate flows.
+    pub(crate) validations: BTreeMap<String, Validation>,
+    /// When the dependencies of flows were last gathered.
+    pub(crate) dependencies_built: Timestamp,
+    /// Every change, in order.
+    pub(crate) audits: Vec<Audit>,
     pub(crate) faults: Faults,
+    /// Faults that were ordered for a later time of the virtual clock, earliest first.
+    pub(crate) script: Vec<(Timestamp, Fault)>,
     /// Requests by method and path template.
     pub(crate) requests: BTreeMap<String, u64>,
+    pub(crate) meter: Meter,
     pub(crate) webhook: Vec<Delivery>,
     /// Ids given out, by what they are for.
     minted: BTreeMap<&'static str, u64>,
@@ -169,13 +300,22 @@ impl Organization {
     /// An organization as `settings` describe it, before its first call.
     pub fn new(settings: Settings) -> Result<Organization, String> {
         check(&settings)?;
-        let (mut flows, mut slots) = (Vec::new(), Vec::new());
+        let (mut flows, mut slots, mut ivrs, mut emergency_groups) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
         for slot in &settings.flows {
             let index = flows.len();
             for (part, given) in [("TrafficCop", &slot.cop), ("Blue", &slot.stable), ("Green", &slot.canary)] {
                 flows.push(furnished(identity(&slot.slot, part, given), part != "TrafficCop", settings.start));
             }
-            slots.push(Slot { name: slot.slot.clone(), cop: index, stable: index + 1, canary: index + 2 });
+            let [cop, stable, canary] = [0, 1, 2].map(|part| index + part);
+            let [main, test] =
+                ivrs_of(&slot.slot, slots.len(), &flows[if slot.entry == Entry::Cop { cop } else { stable }], &flows[canary]);
+            if slot.slot == "main_ivr" {
+                emergency_groups.push(emergency(&flows[stable], &main));
+            }
+            let [stable_outcome, canary_outcome] = outcomes_of(&slot.slot);
+            let (name, dnis) = (slot.slot.clone(), main.dnis[0].clone());
+            slots.push(Slot { name, cop, stable, canary, cop_reads: slot.cop_reads, dnis, stable_outcome, canary_outcome });
+            ivrs.extend([main, test]);
         }
         for (i, flow) in flows.iter().enumerate() {
             if flows[..i].iter().any(|other: &Flow| other.id == flow.id || other.name == flow.name) {
@@ -184,18 +324,26 @@ impl Organization {
         }
         Ok(Organization {
             now: settings.start,
-            settings,
             slots,
             flows,
+            ivrs,
+            emergency_groups,
             reports: Reports::default(),
             rows: BTreeMap::new(),
             jobs: BTreeMap::new(),
             exports: BTreeMap::new(),
             tokens: HashMap::new(),
+            details_jobs: BTreeMap::new(),
+            validations: BTreeMap::new(),
+            dependencies_built: settings.start,
+            audits: Vec::new(),
             faults: Faults::default(),
+            script: Vec::new(),
             requests: BTreeMap::new(),
+            meter: Meter::default(),
             webhook: Vec::new(),
             minted: BTreeMap::new(),
+            settings,
         })
     }
 
@@ -217,10 +365,23 @@ impl Organization {
         self.flows.iter().position(|flow| flow.id == id)
     }
 
+    /// The IVR configuration that calls to a number come in by, and the index of the flow they enter.
+    pub(crate) fn entrance(&self, dnis: &str) -> Option<(&Ivr, usize)> {
+        let ivr = self.ivrs.iter().find(|ivr| ivr.dnis.iter().any(|number| number == dnis))?;
+        let armed = self.emergency_groups.iter().filter(|group| group.enabled).flat_map(|group| &group.flows);
+        let emergency = armed.into_iter().find(|(_, ivrs)| ivrs.contains(&ivr.id)).map(|(flow, _)| flow);
+        Some((ivr, self.flow_index(emergency.unwrap_or(&ivr.open_hours_flow))?))
+    }
+
     /// Ends the operations and jobs whose time has come.
     pub(crate) fn settle(&mut self, wall: Instant) {
-        for flow in &mut self.flows {
-            flow.settle(wall, self.now, self.settings.republish_mints);
+        let mints = self.faults.republish_mints().unwrap_or(self.settings.republish_mints);
+        for index in 0..self.flows.len() {
+            let flow = &mut self.flows[index];
+            if flow.settle(wall, self.now, mints) {
+                let (by, id, name) = (flow.published_by.clone(), flow.id.clone(), flow.name.clone());
+                self.record(by, Action::Publish, Thing::Flow, (&id, &name));
+            }
         }
         for job in self.jobs.values_mut().filter(|job| job.status == "Started") {
             let Some((index, id)) = &job.work else { continue };
@@ -235,7 +396,8 @@ impl Organization {
     pub(crate) fn start_publish(&mut self, index: usize, target: Target, client: &str) -> Operation {
         let done_at = Instant::now() + Duration::from_secs_f64(self.faults.publish_seconds());
         let will_fail = self.faults.take_publish_failure();
-        let operation = Operation { id: self.mint("operation"), client: client.to_owned(), target, done_at, will_fail, complete: false };
+        let (id, by) = (self.mint("operation"), Actor::Client(client.to_owned()));
+        let operation = Operation { id, by, target, done_at, will_fail, complete: false };
         self.flows[index].operation = Some(operation.clone());
         operation
     }
@@ -267,10 +429,10 @@ impl Organization {
     }
 
     /// Somebody checks in a change; it is not live.
-    pub(crate) fn check_in(&mut self, index: usize, behavior: Behavior) -> String {
+    pub(crate) fn check_in(&mut self, index: usize, behavior: Behavior, branch: Option<Behavior>) -> String {
         let now = self.now;
         let flow = &mut self.flows[index];
-        let content = content(&format!("change {}", flow.next_number()), Some(behavior));
+        let content = Content { branch, ..content(&format!("change {}", flow.next_number()), Some(behavior)) };
         let version = flow.add(Kind::CheckIn, content, now);
         flow.versions[version].number.clone()
     }
@@ -281,6 +443,11 @@ impl Organization {
         let expires = wall + Duration::from_secs(TOKEN_LIFE_S);
         self.tokens.insert(token.clone(), Token { client: client.to_owned(), expires, window: wall, used: 0 });
         token
+    }
+
+    /// The client that a valid token was given to.
+    pub(crate) fn client_of(&self, token: &str, wall: Instant) -> Option<&str> {
+        self.tokens.get(token).filter(|token| token.expires > wall).map(|token| token.client.as_str())
     }
 
     /// Counts a request of `token`; `None` if there is no such token.
@@ -329,10 +496,46 @@ fn identity(slot: &str, part: &str, given: &FlowSettings) -> (String, String) {
         ("main_ivr", _) => Some(MAIN_IVR_CANARY),
         _ => None,
     };
-    let prefix = if slot == "main_ivr" { "Main_IVR" } else { slot };
     let id = given.id.clone().or(known.map(str::to_owned));
-    let derived = || Draws::of(0, &[number_of("flow"), number_of(slot), number_of(part)]).uuid();
-    (id.unwrap_or_else(derived), given.name.clone().unwrap_or_else(|| format!("{prefix}_{part}")))
+    (id.unwrap_or_else(|| derived("flow", slot, part)), given.name.clone().unwrap_or_else(|| format!("{}_{part}", prefix(slot))))
+}
+
+fn prefix(slot: &str) -> &str {
+    if slot == "main_ivr" { "Main_IVR" } else { slot }
+}
+
+fn derived(what: &str, slot: &str, part: &str) -> String {
+    Draws::of(0, &[number_of(what), number_of(slot), number_of(part)]).uuid()
+}
+
+/// The IVR configuration that callers of a slot come in by, and the one for test calls.
+fn ivrs_of(slot: &str, index: usize, entry: &Flow, canary: &Flow) -> [Ivr; 2] {
+    let (main, test) = match slot {
+        "main_ivr" => ([MAIN_IVR_IVR, MAIN_IVR_DNIS].map(str::to_owned), [MAIN_IVR_TEST_IVR, MAIN_IVR_TEST_DNIS].map(str::to_owned)),
+        _ => ([derived("ivr", slot, "main"), format!("+15551{index:06}")], [derived("ivr", slot, "test"), format!("+15552{index:06}")]),
+    };
+    let ivr = |[id, dnis]: [String; 2], name: String, flow: &Flow| Ivr {
+        id,
+        name,
+        dnis: vec![dnis],
+        open_hours_flow: flow.id.clone(),
+        version: 1,
+        slot: slot.to_owned(),
+    };
+    [ivr(main, prefix(slot).to_owned(), entry), ivr(test, format!("{}_Test", prefix(slot)), canary)]
+}
+
+fn emergency(stable: &Flow, main: &Ivr) -> EmergencyGroup {
+    let flows = vec![(stable.id.clone(), vec![main.id.clone()])];
+    EmergencyGroup { id: EMERGENCY.to_owned(), name: "Emergency".to_owned(), enabled: false, version: 1, flows }
+}
+
+/// What calls in the old and in the canary branch begin and end.
+fn outcomes_of(slot: &str) -> [Outcome; 2] {
+    [(MAIN_IVR_STABLE_OUTCOME, "Stable"), (MAIN_IVR_CANARY_OUTCOME, "Canary")].map(|(id, part)| Outcome {
+        id: if slot == "main_ivr" { id.to_owned() } else { derived("outcome", slot, part) },
+        name: format!("{}_{part}", prefix(slot)),
+    })
 }
 
 /// A flow that has been published twice, as 13.0 a month and as 14.0 a week before the start.
@@ -358,5 +561,5 @@ fn content(release: &str, behavior: Option<Behavior>) -> Content {
         "      refId: main",
         &format!("      description: {release}"),
     ];
-    Content { behavior, body: body.map(str::to_owned).to_vec() }
+    Content { behavior, branch: None, body: body.map(str::to_owned).to_vec() }
 }

@@ -1,16 +1,20 @@
 //! Calls: who calls next, which flow takes each call, and what is reported of it.
 
 use crate::callers::{Exit, arrivals, fate, rate, service};
+use crate::chance::{Draws, number_of};
 use crate::flow::Behavior;
-use crate::organization::Organization;
-use crate::reports::{Conversation, Kind};
+use crate::organization::{CopReads, Organization};
+use crate::reports::{Conversation, Kind, Report};
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
-use serin_core::cohort::{Caller, Cohort, Parameters, Router};
+use serde_json::Value;
+use serin_core::cohort::{Caller, Cohort, Labels, Parameters, Router, Split};
 use std::collections::{BTreeMap, HashMap};
 
 /// The longest advance, in minutes.
 const LONGEST: i64 = 24 * 60;
+/// The most test calls of one order.
+const MOST_TEST_CALLS: usize = 1000;
 
 /// The next calls, and how many of them shall ask the deployed function.
 #[derive(Debug, Deserialize)]
@@ -40,6 +44,22 @@ pub(crate) struct Advance {
     /// The parameters as they are, by slot.
     #[serde(default)]
     parameters: HashMap<String, Given>,
+}
+
+/// Test calls.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Dial {
+    dnis: String,
+    #[serde(default = "one")]
+    count: usize,
+    /// The parameters as they are, by slot.
+    #[serde(default)]
+    parameters: HashMap<String, Given>,
+}
+
+fn one() -> usize {
+    1
 }
 
 /// The parameters of one slot.
@@ -94,7 +114,7 @@ pub(crate) fn next_calls(organization: &Organization, ask: &Ask) -> Result<Vec<C
 pub(crate) fn advance(organization: &mut Organization, order: &Advance) -> Result<Advanced, String> {
     let until = end(organization, order.minutes)?;
     let calls = calls_until(organization, until);
-    let gates = gates(organization, &order.parameters)?;
+    let asking = Asking { answers: &order.answers, gates: gates(organization, &order.parameters)? };
     let asked = calls.iter().filter(|call| order.answers.contains_key(&call.conversation_id)).count();
     if asked < order.answers.len() {
         return Err(format!("answers: {} are for calls that do not come in these minutes", order.answers.len() - asked));
@@ -102,24 +122,44 @@ pub(crate) fn advance(organization: &mut Organization, order: &Advance) -> Resul
     let mut flows: BTreeMap<_, Share> = organization.slots.iter().map(|slot| (slot.name.clone(), Share::default())).collect();
     let mut disagreements = Vec::new();
     for call in &calls {
-        let decided = gates.get(call.flow.as_str()).map_or(Cohort::Stable, |(gate, wall)| {
-            gate.assign(Caller { conversation: Some(&call.conversation_id), number: None }, *wall, 0).cohort
-        });
-        let cohort = order.answers.get(&call.conversation_id).copied().unwrap_or(decided);
-        if cohort != decided {
-            let (flow, conversation_id) = (call.flow.clone(), call.conversation_id.clone());
-            disagreements.push(Disagreement { flow, conversation_id, answered: cohort, decided });
-        }
+        let Some(slot) = organization.slots.iter().position(|slot| slot.name == call.flow) else { continue };
+        let dnis = organization.slots[slot].dnis.clone();
+        let incoming = Incoming { at: call.at, conversation: &call.conversation_id, dnis: &dnis };
+        let route = route(organization, &asking, &incoming);
         if let Some(share) = flows.get_mut(&call.flow) {
             share.calls += 1;
-            share.canary += usize::from(cohort == Cohort::Canary);
+            share.canary += usize::from(route.as_ref().is_some_and(|route| route.served == Cohort::Canary));
         }
-        take(organization, call, cohort);
+        let Some(route) = route else { continue };
+        take(organization, &incoming, &route);
+        if let Some(Decision { cohort: answered, decided, .. }) = route.asked.filter(|asked| asked.cohort != asked.decided) {
+            let (flow, conversation_id) = (call.flow.clone(), call.conversation_id.clone());
+            disagreements.push(Disagreement { flow, conversation_id, answered, decided });
+        }
     }
     organization.now = until;
     organization.reports.receive(until.as_millisecond());
     let canary = flows.values().map(|share| share.canary).sum();
     Ok(Advanced { now: until, calls: calls.len(), canary, asked, disagreements, flows })
+}
+
+/// Places test calls now; they end when the clock moves. Answers their ids.
+pub(crate) fn call(organization: &mut Organization, order: &Dial) -> Result<Vec<String>, String> {
+    if !(1..=MOST_TEST_CALLS).contains(&order.count) {
+        return Err(format!("count is from 1 to {MOST_TEST_CALLS}"));
+    }
+    let answers = HashMap::new();
+    let asking = Asking { answers: &answers, gates: gates(organization, &order.parameters)? };
+    let at = organization.now;
+    (0..order.count)
+        .map(|_| {
+            let id = organization.mint("call");
+            let incoming = Incoming { at, conversation: &id, dnis: &order.dnis };
+            let route = route(organization, &asking, &incoming).ok_or_else(|| format!("dnis: nothing answers `{}`", order.dnis))?;
+            take(organization, &incoming, &route);
+            Ok(id)
+        })
+        .collect()
 }
 
 fn end(organization: &Organization, minutes: i64) -> Result<Timestamp, String> {
@@ -148,7 +188,14 @@ fn calls_until(organization: &Organization, until: Timestamp) -> Vec<Call> {
     calls
 }
 
-fn gates<'a>(organization: &Organization, given: &'a HashMap<String, Given>) -> Result<HashMap<&'a str, (Router, Timestamp)>, String> {
+/// The gate of one slot, the wall clock its heartbeat is read by, and the labels it answers.
+struct Gate {
+    router: Router,
+    wall: Timestamp,
+    labels: Option<Labels>,
+}
+
+fn gates<'a>(organization: &Organization, given: &'a HashMap<String, Given>) -> Result<HashMap<&'a str, Gate>, String> {
     given
         .iter()
         .map(|(slot, given)| {
@@ -162,41 +209,161 @@ fn gates<'a>(organization: &Organization, given: &'a HashMap<String, Given>) -> 
                 halt: given.halt.clone(),
                 heartbeat: given.heartbeat.clone(),
             };
-            Ok((slot.as_str(), (Router::read(&parameters), given.wall.unwrap_or_else(Timestamp::now))))
+            let split = given.rollout.as_deref().and_then(|rollout| serde_json::from_str::<Split>(rollout).ok());
+            let wall = given.wall.unwrap_or_else(Timestamp::now);
+            Ok((slot.as_str(), Gate { router: Router::read(&parameters), wall, labels: split.map(|split| split.labels) }))
         })
         .collect()
 }
 
-/// One call: through the traffic cop into the version that is live now, perhaps on to an agent, and what is reported of it.
-fn take(organization: &mut Organization, call: &Call, cohort: Cohort) {
-    let Some(slot) = organization.slots.iter().find(|slot| slot.name == call.flow) else { return };
-    let flow = match cohort {
-        Cohort::Stable => slot.stable,
-        Cohort::Canary => slot.canary,
+/// What flows are answered when they ask about a call: what the deployed function said, or else what the gate decides.
+struct Asking<'a> {
+    answers: &'a HashMap<String, Cohort>,
+    gates: HashMap<&'a str, Gate>,
+}
+
+/// An answer about one call.
+struct Decision {
+    cohort: Cohort,
+    /// What the gate decides, whoever answered.
+    decided: Cohort,
+    label: Option<String>,
+}
+
+impl Asking<'_> {
+    fn ask(&self, slot: &str, conversation: &str) -> Decision {
+        let gate = self.gates.get(slot);
+        let caller = Caller { conversation: Some(conversation), number: None };
+        let decided = gate.map_or(Cohort::Stable, |gate| gate.router.assign(caller, gate.wall, 0).cohort);
+        let cohort = self.answers.get(conversation).copied().unwrap_or(decided);
+        let label = gate.and_then(|gate| gate.labels.as_ref()).map(|labels| match cohort {
+            Cohort::Stable => labels.stable.clone(),
+            Cohort::Canary => labels.canary.clone(),
+        });
+        Decision { cohort, decided, label }
+    }
+}
+
+/// A call that rings.
+struct Incoming<'a> {
+    at: Timestamp,
+    conversation: &'a str,
+    dnis: &'a str,
+}
+
+/// Where a call goes.
+struct Route {
+    /// The slot whose call it is.
+    slot: usize,
+    /// The traffic cop and its version, if the call enters one.
+    cop: Option<(usize, usize)>,
+    flow: usize,
+    version: usize,
+    behavior: Behavior,
+    /// The branch of a gated flow.
+    branch: Option<Cohort>,
+    /// The side that serves the caller.
+    served: Cohort,
+    /// What was answered about the call, if a flow asked.
+    asked: Option<Decision>,
+}
+
+/// The way of a call: by the IVR configuration of its number into what is live now. `None` if nothing answers.
+fn route(organization: &Organization, asking: &Asking<'_>, call: &Incoming<'_>) -> Option<Route> {
+    let (ivr, entry) = organization.entrance(call.dnis)?;
+    let slots = &organization.slots;
+    // A flow asks for the slot it belongs to, whichever number the call came by.
+    let owner = slots.iter().position(|slot| [slot.cop, slot.stable, slot.canary].contains(&entry));
+    let index = owner.or_else(|| slots.iter().position(|slot| slot.name == ivr.slot))?;
+    let slot = &slots[index];
+    let entry_version = organization.flows[entry].live?;
+    let mut asked = None;
+    let mut ask = || asked.get_or_insert_with(|| asking.ask(&slot.name, call.conversation)).cohort;
+    let flow = match (entry == slot.cop, slot.cop_reads) {
+        (false, _) => entry,
+        (true, CopReads::Lambda) if ask() == Cohort::Canary => slot.canary,
+        (true, CopReads::Row) if points_to_canary(organization.rows.get(&slot.name)) => slot.canary,
+        (true, _) => slot.stable,
     };
-    let (Some(cop_version), Some(version)) = (organization.flows[slot.cop].live, organization.flows[flow].live) else { return };
-    let behavior: Behavior = organization.flows[flow].versions[version].content.behavior.unwrap_or_default();
-    let fate = fate(organization.settings.seed, &call.conversation_id, &behavior);
-    let entered = call.at.as_millisecond();
-    let handed_over = entered + fate.cop_ms;
-    let left = handed_over + fate.flow_ms;
+    let version = organization.flows[flow].live?;
+    let content = &organization.flows[flow].versions[version].content;
+    let branch = content.branch.map(|_| ask());
+    let behavior = content.branch.filter(|_| branch == Some(Cohort::Canary)).or(content.behavior).unwrap_or_default();
+    let served = branch.unwrap_or(if flow == slot.canary { Cohort::Canary } else { Cohort::Stable });
+    let cop = (entry == slot.cop).then_some((entry, entry_version));
+    Some(Route { slot: index, cop, flow, version, behavior, branch, served, asked })
+}
+
+/// One call on its way through its flows, perhaps on to an agent, and what is reported of it.
+fn take(organization: &mut Organization, call: &Incoming<'_>, route: &Route) {
+    let Route { slot, flow, version, branch, behavior, .. } = *route;
     let settings = &organization.settings;
-    let arrives = |at: i64, late: f64| at + ((settings.report_delay_s + late * settings.latency_s) * 1000.0) as i64;
-    let [a, b, c, d] = fate.late;
-    let conversation = Conversation {
-        id: call.conversation_id.clone(),
-        start: entered,
-        cop: (slot.cop, cop_version, handed_over),
-        flow: (flow, version, left),
-        exit: fate.exit,
-        service: (fate.exit == Exit::Transfer).then(|| service(settings.seed, &call.conversation_id, &behavior)),
-        late: arrives(0, d),
-    };
-    let cop = slot.cop;
+    let fate = fate(settings.seed, call.conversation, &behavior);
+    let [a, b, c, d] = fate.late.map(|late| ((settings.report_delay_s + late * settings.latency_s) * 1000.0) as i64);
+    let luck = Draws::of(settings.seed, &[number_of("restated"), number_of(call.conversation)]).unit();
+    let service = (fate.exit == Exit::Transfer).then(|| service(settings.seed, call.conversation, &behavior));
+    let start = call.at.as_millisecond();
+    let cop = route.cop.map(|(cop, version)| (cop, version, start + fate.cop_ms));
+    let entered = cop.map_or(start, |(.., left)| left);
+    let left = entered + fate.flow_ms;
     let reports = &mut organization.reports;
-    reports.remember(conversation);
-    reports.send(entered, arrives(entered, a), (cop, cop_version, Kind::Entry), 0);
-    reports.send(handed_over, arrives(handed_over, b), (cop, cop_version, Kind::Exit(Exit::ToFlow)), fate.cop_ms);
-    reports.send(handed_over, arrives(handed_over, c), (flow, version, Kind::Entry), 0);
-    reports.send(left, arrives(left, d), (flow, version, Kind::Exit(fate.exit)), fate.flow_ms);
+    let number = reports.number_for(call.dnis);
+    if let Some((flow, version, out)) = cop {
+        let entry = Report { at: start, arrives: start + a, flow, version, kind: Kind::Entry, number, ms: 0 };
+        reports.send(entry);
+        reports.send(Report { at: out, arrives: out + b, kind: Kind::Exit(Exit::ToFlow), ms: fate.cop_ms, ..entry });
+    }
+    let entry = Report { at: entered, arrives: entered + c, flow, version, kind: Kind::Entry, number, ms: 0 };
+    let exit = Report { at: left, arrives: left + d, kind: Kind::Exit(fate.exit), ms: fate.flow_ms, ..entry };
+    reports.send(entry);
+    reports.send_exit(exit, luck);
+    if let Some(branch) = branch {
+        reports.send(Report { kind: Kind::Outcome { slot, branch, failed: fate.exit.is_failure() }, ..exit });
+    }
+    // The flow writes down what it was answered; a cop does not.
+    let label = route.asked.as_ref().filter(|_| branch.is_some()).and_then(|asked| asked.label.clone());
+    let (id, flow) = (call.conversation.to_owned(), (flow, version, left));
+    reports.remember(Conversation { id, slot, number, start, cop, flow, exit: fate.exit, branch, label, service, late: d });
+}
+
+/// A cop that reads the row takes calls to canary at a weight of 100, and to stable whatever else the row says, if there is one.
+fn points_to_canary(row: Option<&Value>) -> bool {
+    row.is_some_and(|row| row["Traffic_Weight"].as_f64() == Some(100.0))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::organization::{MAIN_IVR_CANARY, MAIN_IVR_DNIS, Settings};
+
+    /// Whether a call to the main number enters a cop, and the flow that serves it.
+    fn entered(organization: &Organization) -> Option<(bool, usize)> {
+        let asking = Asking { answers: &HashMap::new(), gates: HashMap::new() };
+        let call = Incoming { at: organization.now, conversation: "c", dnis: MAIN_IVR_DNIS };
+        route(organization, &asking, &call).map(|route| (route.cop.is_some(), route.flow))
+    }
+
+    #[test]
+    fn a_call_follows_the_ivr_configuration_and_the_emergency_flow_while_its_group_is_enabled() {
+        let mut organization = Organization::new(Settings::default()).unwrap();
+        let (stable, canary) = (organization.slots[0].stable, organization.slots[0].canary);
+        assert_eq!(entered(&organization), Some((true, stable)));
+        organization.ivrs[0].open_hours_flow = MAIN_IVR_CANARY.to_owned();
+        assert_eq!(entered(&organization), Some((false, canary)));
+        organization.emergency_groups[0].enabled = true;
+        assert_eq!(entered(&organization), Some((false, stable)));
+        organization.emergency_groups[0].flows.clear();
+        assert_eq!(entered(&organization), Some((false, canary)));
+        organization.ivrs[0].dnis.clear();
+        assert_eq!(entered(&organization), None);
+    }
+
+    #[test]
+    fn a_cop_hands_calls_of_a_row_to_canary_only_at_the_number_of_a_hundred() {
+        let row = |weight: Value| serde_json::json!({"key": "main_ivr", "Traffic_Weight": weight});
+        assert!(points_to_canary(Some(&row(100.into()))) && points_to_canary(Some(&row(100.0.into()))));
+        for row in [Some(&row(99.into())), Some(&row("100".into())), Some(&row(Value::Null)), Some(&Value::Null), None] {
+            assert!(!points_to_canary(row), "{row:?}");
+        }
+    }
 }

@@ -1,4 +1,5 @@
-//! The YAML of a flow: a root that names the type, `name`, a `behavior` block, and lines that are carried along as they are.
+//! The YAML of a flow: a root that names the type, `name`, the blocks `behavior` and `canary_behavior`, and lines that are carried along as
+//! they are.
 //!
 //! Not a YAML reader: lines, two spaces, scalars. Enough for what is exported here, and for any flow whose name is on one line.
 
@@ -6,6 +7,8 @@ use crate::flow::{Behavior, Content};
 use std::fmt::Write;
 
 const ROOT: &str = "inboundCall";
+/// How callers fare, and how they do in the canary branch.
+const BLOCKS: [&str; 2] = ["behavior", "canary_behavior"];
 
 /// The file of a flow called `name`.
 pub(crate) fn write(name: &str, content: &Content) -> String {
@@ -13,11 +16,11 @@ pub(crate) fn write(name: &str, content: &Content) -> String {
     for line in &content.body {
         let _ = writeln!(text, "  {line}");
     }
-    if let Some(b) = &content.behavior {
-        let Behavior { error, abandon, transfer, duration_factor, handle_factor } = b;
-        let _ = write!(text, "  behavior:\n    error: {error}\n    abandon: {abandon}\n    transfer: {transfer}\n");
+    for (block, behavior) in BLOCKS.iter().zip([content.behavior, content.branch]) {
+        let Some(Behavior { error, abandon, transfer, duration_factor, handle_factor }) = behavior else { continue };
+        let _ = write!(text, "  {block}:\n    error: {error}\n    abandon: {abandon}\n    transfer: {transfer}\n");
         let _ = writeln!(text, "    duration_factor: {duration_factor}");
-        if *handle_factor != 1.0 {
+        if handle_factor != 1.0 {
             let _ = writeln!(text, "    handle_factor: {handle_factor}");
         }
     }
@@ -35,15 +38,18 @@ pub(crate) fn read(text: &str) -> Result<(String, Content), String> {
         Some(other) => return Err(format!("flow type `{other}` is not simulated: `{ROOT}` is")),
         None => return Err("the file does not start with a flow type".to_owned()),
     }
-    let (mut name, mut behavior, mut body, mut in_behavior) = (None, None, Vec::new(), false);
+    let (mut name, mut behaviors, mut body, mut within) = (None, [None, None], Vec::new(), None);
     for line in lines {
         let inner = line.strip_prefix("  ").ok_or_else(|| format!("line `{line}` is outside of `{ROOT}`"))?;
         let (key, value) = scalar(inner);
-        in_behavior &= inner.starts_with(' ');
-        if in_behavior {
-            set(behavior.get_or_insert_with(Behavior::default), key, value)?;
-        } else if inner == "behavior:" {
-            in_behavior = true;
+        if !inner.starts_with(' ') {
+            within = BLOCKS.iter().position(|block| inner.strip_suffix(':') == Some(block));
+            if within.is_some() {
+                continue;
+            }
+        }
+        if let Some(block) = within {
+            set(behaviors[block].get_or_insert_with(Behavior::default), key, value)?;
         } else if inner.starts_with("name:") {
             name = Some(value.to_owned());
         } else {
@@ -51,7 +57,8 @@ pub(crate) fn read(text: &str) -> Result<(String, Content), String> {
         }
     }
     let name = name.filter(|name| !name.is_empty()).ok_or("the flow has no name")?;
-    Ok((name, Content { behavior: behavior.map(Behavior::checked).transpose()?, body }))
+    let [behavior, branch] = behaviors.map(|behavior| behavior.map(Behavior::checked).transpose());
+    Ok((name, Content { behavior: behavior?, branch: branch?, body }))
 }
 
 /// Key and value of a line; quotes around the value are gone.
@@ -89,7 +96,8 @@ mod tests {
     fn what_is_written_is_read_back_under_any_name() {
         let behavior = Behavior { error: 0.15, handle_factor: 1.3, ..Behavior::default() };
         let body = vec!["division: Home".to_owned(), "tasks:".to_owned(), "  - task: welcome".to_owned()];
-        let content = Content { behavior: Some(behavior), body };
+        let branch = Some(Behavior { error: 0.3, ..behavior });
+        let content = Content { behavior: Some(behavior), branch, body };
         let text = write("Green", &content).replace("name: Green", "name: \"Blue\"").replace("Home", "'Home'");
         assert_eq!(read(&text).unwrap(), ("Blue".to_owned(), content));
     }
@@ -102,6 +110,7 @@ mod tests {
             ("inboundCall:\n  division: Home\n", "no name"),
             ("inboundCall:\n  name: A\nother: 1\n", "outside"),
             ("inboundCall:\n  name: A\n  behavior:\n    error: 2\n", "shares"),
+            ("inboundCall:\n  name: A\n  canary_behavior:\n    errors: 0\n", "not known"),
         ] {
             let refused = read(text).unwrap_err();
             assert!(refused.contains(reason), "{refused}");

@@ -5,29 +5,12 @@
 mod support;
 
 use serde_json::{Value, json};
-use serin_core::cohort::{Caller, Cohort, Labels, Parameters, Router, Split, SplitKey, Stickiness};
+use serin_core::cohort::{Caller, Cohort, Parameters, Router};
 use serin_simulator::{MAIN_IVR_CANARY, MAIN_IVR_COP, MAIN_IVR_STABLE};
 use std::time::{Duration, Instant};
-use support::{Simulator, count, until};
+use support::{Simulator, WALL, advance, count, parameters, until};
 
-const WALL: &str = "2026-11-21T12:00:00Z";
 const HOUR: &str = "2026-11-20T09:00:00Z/2026-11-20T10:00:00Z";
-
-/// Parameters of a rollout at `percentage`, as an advance takes them.
-fn parameters(percentage: &str) -> Value {
-    let split = Split {
-        rollout: "r-1".into(),
-        labels: Labels { stable: "v1".into(), canary: "v2".into() },
-        stickiness: Stickiness::Conversation,
-        key: SplitKey::derive("test", "main_ivr", "r-1"),
-    };
-    let rollout = serde_json::to_string(&split).unwrap();
-    json!({"percentage": percentage, "rollout": rollout, "heartbeat": WALL, "wall": WALL})
-}
-
-fn advance(simulator: &Simulator, minutes: u32, percentage: &str) -> Value {
-    simulator.control("POST", "/_simulator/advance", json!({"minutes": minutes, "parameters": {"main_ivr": parameters(percentage)}}))
-}
 
 #[test]
 fn the_clock_moves_only_when_told() {

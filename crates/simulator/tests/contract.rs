@@ -235,8 +235,8 @@ fn every_answer_could_be_the_vendors() {
 
     let rows = format!("/api/v2/flows/datatables/{DEPLOYMENT_CONTROL}/rows");
     ask(simulator, "GET", "/api/v2/flows/datatables", "");
-    ask(simulator, "POST", &rows, r#"{"key":"main_ivr","weight":5,"enabled":true}"#);
-    ask(simulator, "PUT", &format!("{rows}/main_ivr"), r#"{"key":"main_ivr","weight":0,"enabled":true}"#);
+    ask(simulator, "POST", &rows, r#"{"key":"main_ivr","Traffic_Weight":100,"owner":"serin"}"#);
+    ask(simulator, "PUT", &format!("{rows}/main_ivr"), r#"{"key":"main_ivr","Traffic_Weight":0,"owner":"serin"}"#);
     ask(simulator, "GET", &format!("{rows}?showbrief=false"), "");
     ask(simulator, "GET", &format!("{rows}/main_ivr?showbrief=false"), "");
     ask(simulator, "DELETE", &format!("{rows}/main_ivr"), "");

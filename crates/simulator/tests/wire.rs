@@ -237,12 +237,12 @@ fn a_dropped_answer_can_hide_a_publish_that_was_carried_out() {
 fn rows_are_written_whole_and_the_last_writer_wins() {
     let simulator = Simulator::start();
     let rows = format!("/api/v2/flows/datatables/{DEPLOYMENT_CONTROL}/rows");
-    let row = |weight: u32| json!({"key": "main_ivr", "weight": weight}).to_string();
+    let row = |weight: u32| json!({"key": "main_ivr", "Traffic_Weight": weight}).to_string();
     assert_eq!(simulator.api("PUT", &format!("{rows}/main_ivr"), &row(5)).status, 404);
     assert_eq!(simulator.api("POST", &rows, &row(5)).status, 200);
     assert_eq!(simulator.api("POST", &rows, &row(5)).status, 409);
     assert_eq!(simulator.api("PUT", &format!("{rows}/main_ivr"), &row(0)).status, 200);
-    assert_eq!(simulator.get(&format!("{rows}/main_ivr?showbrief=false"))["weight"], 0);
+    assert_eq!(simulator.get(&format!("{rows}/main_ivr?showbrief=false"))["Traffic_Weight"], 0);
     assert_eq!(simulator.get(&rows)["entities"], json!([{"key": "main_ivr"}]));
     assert_eq!(simulator.api("DELETE", &format!("{rows}/main_ivr"), "").status, 204);
     assert_eq!(simulator.get(&rows)["total"], 0);

@@ -26,12 +26,14 @@ POST    /api/v2/architect/dependencytracking/build
 GET     /api/v2/architect/dependencytracking/consumedresources
 GET     /api/v2/architect/emergencygroups/{emergencyGroupId}
 PUT     /api/v2/architect/emergencygroups/{emergencyGroupId}
+GET     /api/v2/architect/ivrs
 GET     /api/v2/architect/ivrs/{ivrId}
 PUT     /api/v2/architect/ivrs/{ivrId}
 POST    /api/v2/audits/query/realtime
 GET     /api/v2/flows
 POST    /api/v2/flows/actions/publish
 GET     /api/v2/flows/datatables
+GET     /api/v2/flows/datatables/{datatableId}
 GET     /api/v2/flows/datatables/{datatableId}/rows
 POST    /api/v2/flows/datatables/{datatableId}/rows
 GET     /api/v2/flows/datatables/{datatableId}/rows/{rowId}

@@ -1,24 +1,39 @@
 //! `POST /api/v2/analytics/flows/aggregates/query`: counts of what has arrived, never a row of zeros. Conversations are in `details`.
 
-mod details;
+pub(super) mod details;
+mod jobs;
 
 use super::error::ApiError;
 use crate::callers::Exit;
 use crate::flow::date_time;
 use crate::organization::{Organization, Shared, enter};
 use crate::reports::{Cell, Key, Kind};
+use axum::Router;
 use axum::body::Bytes;
 use axum::extract::State;
+use axum::http::header::CONTENT_TYPE;
+use axum::response::{IntoResponse, Response};
 use axum::routing::post;
-use axum::{Json, Router};
 use jiff::{SignedDuration, Timestamp};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
+use serin_core::cohort::Cohort;
 use std::collections::BTreeMap;
 
 /// What the vendor lets one group by; those that are never set here give no key.
-const DIMENSIONS: [&str; 9] =
-    ["flowId", "flowName", "flowType", "flowVersion", "exitReason", "transferType", "mediaType", "flowOutcomeId", "flowMilestoneId"];
+const DIMENSIONS: [&str; 11] = [
+    "flowId",
+    "flowName",
+    "flowType",
+    "flowVersion",
+    "exitReason",
+    "transferType",
+    "mediaType",
+    "dnis",
+    "flowOutcomeId",
+    "flowOutcomeValue",
+    "flowMilestoneId",
+];
 /// The vendor's metrics for flows; those that are never measured here give no row.
 const METRICS: [&str; 9] = [
     "nFlow",
@@ -33,7 +48,7 @@ const METRICS: [&str; 9] = [
 ];
 
 pub(super) fn routes() -> Router<Shared> {
-    Router::new().route("/api/v2/analytics/flows/aggregates/query", post(query)).merge(details::routes())
+    Router::new().route("/api/v2/analytics/flows/aggregates/query", post(query)).merge(details::routes()).merge(jobs::routes())
 }
 
 #[derive(Deserialize)]
@@ -100,10 +115,30 @@ struct Query {
     request: Request,
 }
 
-async fn query(State(shared): State<Shared>, body: Bytes) -> Result<Json<Value>, ApiError> {
+async fn query(State(shared): State<Shared>, body: Bytes) -> Result<Response, ApiError> {
     let request: Request = serde_json::from_slice(&body).map_err(|error| ApiError::bad_request(error.to_string()))?;
     let query = understand(request).map_err(ApiError::bad_request)?;
-    Ok(Json(answer(&enter(&shared), &query)))
+    let organization = enter(&shared);
+    within_limit(&organization, query.request.filter.as_ref().map_or(0, |filter| filter.predicates().count()))?;
+    sized(&organization, &answer(&organization, &query))
+}
+
+/// Refuses a query of more predicates than the vendor takes.
+fn within_limit(organization: &Organization, predicates: usize) -> Result<(), ApiError> {
+    let most = organization.settings.most_predicates;
+    let refused = || ApiError::bad_request(format!("the query has {predicates} predicates: at most {most} are accepted"));
+    (predicates <= most).then_some(()).ok_or_else(refused)
+}
+
+/// The answer, unless it is larger than the vendor's may be.
+fn sized(organization: &Organization, answer: &Value) -> Result<Response, ApiError> {
+    let text = answer.to_string();
+    let largest = organization.settings.largest_answer;
+    if text.len() > largest {
+        let message = format!("The answer has {} bytes: at most {largest} are sent. Ask for less.", text.len());
+        return Err(ApiError::new(413, "response.entity.too.large", message));
+    }
+    Ok(([(CONTENT_TYPE, "application/json")], text).into_response())
 }
 
 fn understand(request: Request) -> Result<Query, String> {
@@ -128,7 +163,7 @@ fn understand(request: Request) -> Result<Query, String> {
         return Err(format!("dimension `{unknown}` is not known"));
     }
     if let Some(filter) = &request.filter {
-        filter.predicates.iter().chain(filter.clauses.iter().flat_map(|clause| &clause.predicates)).try_for_each(Predicate::check)?;
+        filter.predicates().try_for_each(Predicate::check)?;
     }
     Ok(Query { from, to, step, request })
 }
@@ -166,6 +201,10 @@ impl Predicate {
 }
 
 impl Filter {
+    fn predicates(&self) -> impl Iterator<Item = &Predicate> {
+        self.predicates.iter().chain(self.clauses.iter().flat_map(|clause| &clause.predicates))
+    }
+
     fn holds(&self, organization: &Organization, key: &Key) -> bool {
         let clause = |clause: &Clause| join(clause.kind, clause.predicates.iter().map(|p| p.holds(organization, key)));
         join(self.kind, self.predicates.iter().map(|p| p.holds(organization, key)).chain(self.clauses.iter().map(clause)))
@@ -184,9 +223,11 @@ fn dimension_of<'a>(organization: &'a Organization, key: &Key, dimension: &str) 
     let flow = &organization.flows[key.flow];
     let exit = match key.kind {
         Kind::Exit(exit) => Some(exit),
-        Kind::Entry => None,
+        Kind::Entry | Kind::Outcome { .. } => None,
     };
     match dimension {
+        "dnis" => Some(organization.reports.dnis(key.number)),
+        "flowOutcomeId" | "flowOutcomeValue" => outcome(organization, key.kind, dimension),
         "mediaType" => Some("voice"),
         "flowId" => Some(&flow.id),
         "flowName" => Some(&flow.name),
@@ -196,6 +237,24 @@ fn dimension_of<'a>(organization: &'a Organization, key: &Key, dimension: &str) 
         "transferType" => transfer_type(exit?),
         _ => None,
     }
+}
+
+/// Only what an outcome's end emits has an outcome.
+fn outcome<'a>(organization: &'a Organization, kind: Kind, dimension: &str) -> Option<&'a str> {
+    let Kind::Outcome { slot, branch, failed } = kind else { return None };
+    Some(if dimension == "flowOutcomeId" { outcome_id(organization, slot, branch) } else { outcome_value(failed) })
+}
+
+fn outcome_id(organization: &Organization, slot: usize, branch: Cohort) -> &str {
+    let slot = &organization.slots[slot];
+    match branch {
+        Cohort::Stable => &slot.stable_outcome.id,
+        Cohort::Canary => &slot.canary_outcome.id,
+    }
+}
+
+fn outcome_value(failed: bool) -> &'static str {
+    if failed { "FAILURE" } else { "SUCCESS" }
 }
 
 fn exit_reason(exit: Exit) -> &'static str {
@@ -221,6 +280,7 @@ fn counts(metric: &str, kind: Kind) -> bool {
         ("nFlow", Kind::Entry) | ("tFlow", Kind::Exit(_)) => true,
         ("tFlowDisconnect", Kind::Exit(exit)) => matches!(exit, Exit::Error | Exit::Abandon | Exit::Contained),
         ("tFlowExit", Kind::Exit(exit)) => matches!(exit, Exit::Transfer | Exit::ToFlow),
+        ("nFlowOutcome" | "tFlowOutcome", Kind::Outcome { .. }) | ("nFlowOutcomeFailed", Kind::Outcome { failed: true, .. }) => true,
         _ => false,
     }
 }
@@ -232,9 +292,12 @@ fn answer(organization: &Organization, query: &Query) -> Value {
     let request = &query.request;
     let mut dimensions = vec!["mediaType"];
     dimensions.extend(request.group_by.iter().map(String::as_str).filter(|dimension| *dimension != "mediaType"));
+    // A query by outcome is about outcomes: what has none is in no group.
+    let by_outcome = dimensions.iter().any(|dimension| dimension.starts_with("flowOutcome"));
     let mut groups: BTreeMap<Vec<Option<&str>>, Times> = BTreeMap::new();
     for (key, cell) in organization.reports.between(query.from, query.to) {
-        if request.filter.as_ref().is_some_and(|filter| !filter.holds(organization, key)) {
+        let is_meant = !by_outcome || matches!(key.kind, Kind::Outcome { .. });
+        if !is_meant || request.filter.as_ref().is_some_and(|filter| !filter.holds(organization, key)) {
             continue;
         }
         let metrics = request.metrics.iter().enumerate().filter(|(_, metric)| counts(metric, key.kind));

@@ -2,13 +2,13 @@
 //! it does not know: an invented path, parameter, property or value fails here.
 //!
 //! The file is written by `tests/local/contract/generate.py`. It holds a small part of JSON schema, all of which is read here: a
-//! keyword that is not understood is an error, not a check left out. Permissions are in it too, for the client's tests to compare.
+//! keyword that is not understood is an error, not a check left out. Permissions are in it too.
 //! Depends on nothing else of this crate: the tests of the simulator and of the client include this file.
 
 use axum::extract::Query;
 use axum::http::Uri;
 use jiff::Timestamp;
-use serde::de::{Error, IgnoredAny};
+use serde::de::Error;
 use serde::{Deserialize, Deserializer};
 use serde_json::{Map, Value};
 use std::collections::BTreeMap;
@@ -27,6 +27,12 @@ pub(crate) fn find(method: &str, path: &str) -> Option<&'static Operation> {
     let meant = operations().iter().filter(|operation| operation.matches(path));
     let closest = &meant.min_by_key(|operation| operation.path.matches('{').count())?.path;
     operations().iter().find(|operation| operation.method == method && operation.path == *closest)
+}
+
+/// Whether any operation needs this permission.
+#[allow(dead_code, reason = "the tests that include this file do not ask")]
+pub(crate) fn names_permission(permission: &str) -> bool {
+    operations().iter().any(|operation| operation.rules.permissions.iter().any(|named| named == permission))
 }
 
 /// Why a request does not fit.
@@ -69,10 +75,10 @@ pub(crate) struct Operation {
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 struct Rules {
-    #[serde(rename = "permissions", default)]
-    _permissions: IgnoredAny,
-    #[serde(rename = "allPermissions", default)]
-    _all_permissions: IgnoredAny,
+    #[serde(default)]
+    permissions: Vec<String>,
+    #[serde(default)]
+    all_permissions: bool,
     query: Schema,
     body: Option<Schema>,
     form: Option<Schema>,
@@ -94,6 +100,18 @@ impl Operation {
     fn matches(&self, path: &str) -> bool {
         let fits = |(ours, theirs): (&str, &str)| ours == theirs || (ours.starts_with('{') && !theirs.is_empty());
         self.path.split('/').count() == path.split('/').count() && self.path.split('/').zip(path.split('/')).all(fits)
+    }
+
+    /// What a client must be granted, if what `holds` says of its permissions is not enough: one of these, or all.
+    #[allow(dead_code, reason = "the tests that include this file do not ask")]
+    pub(crate) fn missing(&self, holds: impl Fn(&str) -> bool) -> Option<String> {
+        let permissions = &self.rules.permissions;
+        let enough = if self.rules.all_permissions {
+            permissions.iter().all(|permission| holds(permission))
+        } else {
+            permissions.is_empty() || permissions.iter().any(|permission| holds(permission))
+        };
+        (!enough).then(|| permissions.join(if self.rules.all_permissions { " and " } else { " or " }))
     }
 
     fn check_query(&self, uri: &Uri) -> Result<(), String> {

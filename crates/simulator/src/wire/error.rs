@@ -28,6 +28,24 @@ impl ApiError {
         ApiError::new(404, code, message)
     }
 
+    /// A client without the permission; `needed` are those that would do.
+    pub(super) fn forbidden(needed: &str) -> ApiError {
+        let message = format!("Unable to perform the requested action. You are missing the following permission(s): {needed}");
+        ApiError::new(403, "missing.permissions", message)
+    }
+
+    /// What the vendor says of a path that leads nowhere, whether or not it does.
+    pub(super) fn masked(path: &str) -> ApiError {
+        if path.starts_with("/api/v2/flows/") && !path.starts_with("/api/v2/flows/datatables") {
+            return ApiError::no_flow();
+        }
+        ApiError::of_status(404, None)
+    }
+
+    pub(super) fn no_flow() -> ApiError {
+        ApiError::not_found("architect.flow.not.found", "Could not find flow with specified ID.")
+    }
+
     pub(super) fn throttled(seconds: u64) -> ApiError {
         let message = format!("Rate limit exceeded the maximum. Retry the request in [{seconds}] seconds");
         ApiError { retry_after: Some(seconds), ..ApiError::new(429, "too.many.requests.retry.after", message) }

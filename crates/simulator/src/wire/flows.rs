@@ -22,12 +22,26 @@ pub(super) fn routes() -> Router<Shared> {
         .route("/api/v2/flows/{flowId}/versions/{versionId}", get(version))
         .route("/api/v2/flows/{flowId}/versions/{versionId}/configuration", get(configuration))
         .route("/api/v2/flows/actions/publish", post(publish))
+        .route("/api/v2/flows/outcomes", get(outcomes))
+}
+
+async fn outcomes(State(shared): State<Shared>, Query(query): Parameters) -> Answer {
+    let organization = enter(&shared);
+    let all = organization.slots.iter().flat_map(|slot| [&slot.stable_outcome, &slot.canary_outcome]);
+    let wanted = all.filter(|outcome| {
+        query.get("name").is_none_or(|pattern| matches(pattern, &outcome.name))
+            && query.get("id").is_none_or(|ids| ids.split(',').any(|id| id == outcome.id))
+    });
+    let outcomes = wanted.map(|outcome| {
+        json!({"id": outcome.id, "name": outcome.name, "division": {"id": "*", "name": "Home"},
+            "selfUri": format!("/api/v2/flows/outcomes/{}", outcome.id)})
+    });
+    Ok(Json(page(outcomes.collect(), &query, "/api/v2/flows/outcomes")?))
 }
 
 /// The flow with this id, or the vendor's refusal.
 pub(super) fn find(organization: &Organization, id: &str) -> Result<usize, ApiError> {
-    let missing = || ApiError::not_found("architect.flow.not.found", "Could not find flow with specified ID.");
-    organization.flow_index(id).ok_or_else(missing)
+    organization.flow_index(id).ok_or_else(ApiError::no_flow)
 }
 
 async fn list(State(shared): State<Shared>, Query(query): Parameters) -> Answer {
@@ -94,13 +108,13 @@ async fn publish(State(shared): State<Shared>, Extension(client): Extension<Clie
     Ok(Json(organization.start_publish(index, Target::Existing(target), &client.0).to_json()))
 }
 
-fn find_version(flow: &Flow, number: &str) -> Result<usize, ApiError> {
+pub(super) fn find_version(flow: &Flow, number: &str) -> Result<usize, ApiError> {
     let missing = || ApiError::not_found("architect.flow.version.not.found", format!("Could not find version {number} of the flow."));
     flow.index_of(number).ok_or_else(missing)
 }
 
 /// Whether a name matches a pattern with `*`, whatever its case.
-fn matches(pattern: &str, name: &str) -> bool {
+pub(super) fn matches(pattern: &str, name: &str) -> bool {
     let (pattern, name) = (pattern.to_lowercase(), name.to_lowercase());
     let mut parts = pattern.split('*');
     let first = parts.next().unwrap_or_default();

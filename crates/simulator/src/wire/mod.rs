@@ -1,13 +1,19 @@
-//! The vendor's side: what every request passes (faults, token, rate limit, the contract), and the paths.
+//! The vendor's side: what every request passes (faults, token, rate limit, permissions, the contract), and the paths.
 
+mod account;
+mod actions;
 mod analytics;
-mod contract;
+mod audits;
+pub(crate) mod contract;
+pub(crate) mod dependencies;
+mod entrances;
 mod error;
 mod flows;
 mod jobs;
 mod oauth;
 mod page;
 mod tables;
+mod validations;
 
 use crate::connection::Plug;
 use crate::faults::Harm;
@@ -37,6 +43,12 @@ pub(crate) fn routes() -> Router<Shared> {
         .merge(flows::routes())
         .merge(jobs::routes())
         .merge(tables::routes())
+        .merge(validations::routes())
+        .merge(entrances::routes())
+        .merge(dependencies::routes())
+        .merge(actions::routes())
+        .merge(audits::routes())
+        .merge(account::routes())
         .merge(analytics::routes())
         .fallback(unserved)
         .method_not_allowed_fallback(unserved)
@@ -60,7 +72,10 @@ async fn guard(State(shared): State<Shared>, ConnectInfo(plug): ConnectInfo<Plug
     let template = request.extensions().get::<MatchedPath>().map_or("unmatched", MatchedPath::as_str);
     let harm = {
         let mut organization = enter(&shared);
-        *organization.requests.entry(format!("{} {template}", request.method())).or_default() += 1;
+        let (operation, wall) = (format!("{} {template}", request.method()), Instant::now());
+        let client = bearer(request.headers()).and_then(|token| organization.client_of(token, wall)).map(str::to_owned);
+        organization.meter.count(client.as_deref(), &operation, wall);
+        *organization.requests.entry(operation).or_default() += 1;
         organization.faults.strike(request.method().as_str(), &path)
     };
     match harm {
@@ -74,6 +89,7 @@ async fn guard(State(shared): State<Shared>, ConnectInfo(plug): ConnectInfo<Plug
             response
         }
         Some(Harm::Status { status, retry_after }) => ApiError::of_status(status, retry_after).into_response(),
+        Some(Harm::MaskedNotFound) => ApiError::masked(&path).into_response(),
         Some(Harm::Slow(duration)) => {
             tokio::time::sleep(duration).await;
             admitted(&shared, request, next, &path).await
@@ -89,7 +105,7 @@ fn is_control(method: &Method, path: &str) -> bool {
     path.starts_with("/_simulator/") && !called && !delivered
 }
 
-/// Token, rate limit and contract, where the path needs them.
+/// Token, rate limit, permissions and contract, where the path needs them.
 async fn admitted(shared: &Shared, request: Request, next: Next, path: &str) -> Response {
     if !path.starts_with("/api/v2/") {
         return next.run(request).await;
@@ -105,7 +121,13 @@ async fn admitted(shared: &Shared, request: Request, next: Next, path: &str) -> 
     if budget.used > budget.allowed {
         return ApiError::throttled(budget.reset_s).into_response();
     }
-    let mut response = fitting(request, Client(client), next).await;
+    // Before anything else is looked at: who may not look learns nothing of what is there.
+    let operation = contract::find(request.method().as_str(), path);
+    let missing = operation.and_then(|operation| operation.missing(|permission| !enter(shared).faults.forbids(&client, permission)));
+    let mut response = match missing {
+        Some(needed) => ApiError::forbidden(&needed).into_response(),
+        None => fitting(request, Client(client), next).await,
+    };
     tell(response.headers_mut(), budget, enter(shared).mint("correlation"));
     response
 }

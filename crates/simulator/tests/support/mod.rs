@@ -2,6 +2,7 @@
 #![allow(dead_code, reason = "each test file uses its part")]
 
 use serde_json::{Value, json};
+use serin_core::cohort::{Labels, Split, SplitKey, Stickiness};
 use serin_simulator::{Organization, Settings, serve};
 use std::collections::HashMap;
 use std::io::{Read, Write};
@@ -101,6 +102,26 @@ impl Simulator {
         assert_eq!(answer.status, 200, "{}", answer.text);
         answer.json()
     }
+}
+
+/// The wall clock of every advance that is given parameters.
+pub(crate) const WALL: &str = "2026-11-21T12:00:00Z";
+
+/// Parameters of a rollout at `percentage`, as an advance takes them.
+pub(crate) fn parameters(percentage: &str) -> Value {
+    let split = Split {
+        rollout: "r-1".into(),
+        labels: Labels { stable: "v1".into(), canary: "v2".into() },
+        stickiness: Stickiness::Conversation,
+        key: SplitKey::derive("test", "main_ivr", "r-1"),
+    };
+    let rollout = serde_json::to_string(&split).unwrap();
+    json!({"percentage": percentage, "rollout": rollout, "heartbeat": WALL, "wall": WALL})
+}
+
+/// Lets calls come in while the rollout of `main_ivr` is at `percentage`.
+pub(crate) fn advance(simulator: &Simulator, minutes: u32, percentage: &str) -> Value {
+    simulator.control("POST", "/_simulator/advance", json!({"minutes": minutes, "parameters": {"main_ivr": parameters(percentage)}}))
 }
 
 /// Calls of `flow` that left by `exit` (any, if empty), by `metric`.

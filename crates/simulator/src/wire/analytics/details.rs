@@ -1,18 +1,19 @@
 //! `POST /api/v2/analytics/conversations/details/query`: conversations as far as they are known, one page at a time.
 //!
 //! Everything of a conversation has the time at which it ended, and is not there before: a handle time comes when the after-call work
-//! is done, later than the end of the conversation. Left out: evaluations, surveys, resolutions and facets, which nothing here has.
+//! is done, later than the end of the conversation. What the flow wrote down about a caller is in asynchronous jobs alone. Left out: evaluations, surveys, resolutions and facets, which nothing here has.
 
-use super::{ApiError, Junction, Operator, exit_reason, transfer_type};
+use super::{ApiError, Junction, Operator, exit_reason, outcome_id, outcome_value, sized, transfer_type, within_limit};
 use crate::callers::Exit;
 use crate::chance::{Draws, number_of};
 use crate::flow::date_time;
 use crate::organization::{Organization, Shared, enter};
 use crate::reports::Conversation;
+use axum::Router;
 use axum::body::Bytes;
 use axum::extract::State;
+use axum::response::Response;
 use axum::routing::post;
-use axum::{Json, Router};
 use jiff::Timestamp;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
@@ -30,7 +31,7 @@ pub(super) fn routes() -> Router<Shared> {
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-struct Request {
+pub(super) struct Request {
     interval: String,
     #[serde(default)]
     order: Order,
@@ -122,9 +123,12 @@ impl Filter {
         super::join(self.kind, self.predicates.iter().map(|p| p.holds(facts)).chain(self.clauses.iter().map(clause)))
     }
 
+    fn predicates(&self) -> impl Iterator<Item = &Predicate> {
+        self.predicates.iter().chain(self.clauses.iter().flat_map(|clause| &clause.predicates))
+    }
+
     fn check(&self) -> Result<(), String> {
-        let mut predicates = self.predicates.iter().chain(self.clauses.iter().flat_map(|clause| &clause.predicates));
-        predicates.try_for_each(|predicate| match (&predicate.dimension, &predicate.metric, predicate.operator) {
+        self.predicates().try_for_each(|predicate| match (&predicate.dimension, &predicate.metric, predicate.operator) {
             (None, None, _) | (Some(_), Some(_), _) => Err("a predicate is on a dimension or on a metric".to_owned()),
             (.., Operator::Matches) if predicate.value.is_none() && predicate.range.is_none() => {
                 Err("a predicate that matches has a value or a range".to_owned())
@@ -158,26 +162,59 @@ impl Range {
     }
 }
 
-async fn query(State(shared): State<Shared>, body: Bytes) -> Result<Json<Value>, ApiError> {
+async fn query(State(shared): State<Shared>, body: Bytes) -> Result<Response, ApiError> {
     let request: Request = serde_json::from_slice(&body).map_err(|error| ApiError::bad_request(error.to_string()))?;
-    let answer = answer(&enter(&shared), &request).map_err(ApiError::bad_request)?;
-    Ok(Json(answer))
+    let organization = enter(&shared);
+    within_limit(&organization, request.segment_filters.iter().chain(&request.conversation_filters).flat_map(Filter::predicates).count())?;
+    let answer = answer(&organization, &request).map_err(ApiError::bad_request)?;
+    sized(&organization, &answer)
+}
+
+/// A conversation as far as it is known now; with what its flow wrote down about the caller, which asynchronous jobs alone tell.
+pub(super) fn conversation_json(organization: &Organization, conversation: &Conversation, with_attributes: bool) -> Value {
+    Known { conversation, organization }.render(with_attributes)
+}
+
+impl Request {
+    /// The query of a job, which has no paging; the limits of its length are not simulated.
+    pub(super) fn of_job(body: &[u8]) -> Result<Request, ApiError> {
+        let mut query: Map<String, Value> = serde_json::from_slice(body).map_err(|error| ApiError::bad_request(error.to_string()))?;
+        query.retain(|name, _| !["limit", "startOfDayIntervalMatching"].contains(&name.as_str()));
+        serde_json::from_value(Value::Object(query)).map_err(|error| ApiError::bad_request(error.to_string()))
+    }
+}
+
+/// The conversations that a query is about, whatever its paging.
+pub(super) fn search<'a>(organization: &'a Organization, request: &Request) -> Result<Vec<&'a Conversation>, ApiError> {
+    within_limit(organization, request.segment_filters.iter().chain(&request.conversation_filters).flat_map(Filter::predicates).count())?;
+    let found = found(organization, request).map_err(ApiError::bad_request)?;
+    Ok(found.into_iter().map(|known| known.conversation).collect())
 }
 
 fn answer(organization: &Organization, request: &Request) -> Result<Value, String> {
-    let interval = &request.interval;
-    let ends = interval.split_once('/').and_then(|(from, to)| Some((from.parse().ok()?, to.parse().ok()?)));
-    let (from, to): (Timestamp, Timestamp) = ends.ok_or_else(|| format!("interval `{interval}` is not accepted"))?;
-    let (from, to) = (from.as_millisecond(), to.as_millisecond());
-    if from >= to || to - from > LONGEST {
-        return Err(format!("interval `{interval}` is not accepted: more than nothing and at most 31 days are"));
-    }
     let (size, number) = request.paging.as_ref().map_or((PAGE.0, 1), |paging| (paging.page_size, paging.page_number));
     if size == 0 || size > PAGE.1 || number == 0 {
         return Err(format!(
             "paging: page {number} of {size} conversations is not accepted; pages from 1 and sizes from 1 to {} are",
             PAGE.1
         ));
+    }
+    let found = found(organization, request)?;
+    let page: Vec<Value> = found.iter().skip(size.saturating_mul(number - 1)).take(size).map(|known| known.render(false)).collect();
+    let mut answer = json!({"totalHits": found.len()});
+    if !page.is_empty() {
+        answer["conversations"] = json!(page);
+    }
+    Ok(answer)
+}
+
+fn found<'a>(organization: &'a Organization, request: &Request) -> Result<Vec<Known<'a>>, String> {
+    let interval = &request.interval;
+    let ends = interval.split_once('/').and_then(|(from, to)| Some((from.parse().ok()?, to.parse().ok()?)));
+    let (from, to): (Timestamp, Timestamp) = ends.ok_or_else(|| format!("interval `{interval}` is not accepted"))?;
+    let (from, to) = (from.as_millisecond(), to.as_millisecond());
+    if from >= to || to - from > LONGEST {
+        return Err(format!("interval `{interval}` is not accepted: more than nothing and at most 31 days are"));
     }
     request.segment_filters.iter().chain(&request.conversation_filters).try_for_each(Filter::check)?;
     // Whatever was going on in the interval, if it began on one of its days.
@@ -194,12 +231,7 @@ fn answer(organization: &Organization, request: &Request) -> Result<Value, Strin
     if request.order == Order::Desc {
         found.reverse();
     }
-    let page: Vec<Value> = found.iter().skip(size.saturating_mul(number - 1)).take(size).map(Known::render).collect();
-    let mut answer = json!({"totalHits": found.len()});
-    if !page.is_empty() {
-        answer["conversations"] = json!(page);
-    }
-    Ok(answer)
+    Ok(found)
 }
 
 /// A conversation as far as it is known now.
@@ -259,25 +291,30 @@ impl<'a> Known<'a> {
 
     fn segments(&'a self) -> impl Iterator<Item = Segment<'a>> {
         let Conversation { start, cop, flow, .. } = *self.conversation;
+        let entered = self.conversation.entered();
         let queue = self.service().map(|(out, _)| (Part::Queue, "interact", flow.2, out));
         let agent = self.service().and_then(|(out, agent)| Some((out, agent?)));
         let talk = agent.map(|(out, (end, _))| (Part::Agent, "interact", out, end));
         let wrap_up = agent.map(|(_, (end, done))| (Part::Agent, "wrapup", end, done));
         let whole = Some((Part::Customer, "interact", start, self.conversation.end()));
-        let flows = [Some((Part::Cop, "ivr", start, cop.2)), Some((Part::Flow, "ivr", cop.2, flow.2))];
+        let flows = [cop.map(|(.., left)| (Part::Cop, "ivr", start, left)), Some((Part::Flow, "ivr", entered, flow.2))];
         let all = [whole, flows[0], flows[1], queue, talk, wrap_up];
         let begun = all.into_iter().flatten().filter(|(.., from, _)| self.knows(*from));
         begun.map(|(part, kind, from, to)| Segment { known: self, part, kind, from, to })
     }
 
     fn metrics(&self) -> impl Iterator<Item = Metric> {
-        let Conversation { start, cop, flow, exit, service, .. } = *self.conversation;
+        let Conversation { start, cop, flow, exit, branch, service, .. } = *self.conversation;
         let left = if matches!(exit, Exit::Transfer) { "tFlowExit" } else { "tFlowDisconnect" };
+        let (handed_over, spent) = (cop.map(|(.., left)| left), flow.2 - self.conversation.entered());
         let flows = [
-            Some((Part::Cop, "tFlow", cop.2, cop.2 - start)),
-            Some((Part::Cop, "tFlowExit", cop.2, cop.2 - start)),
-            Some((Part::Flow, "tFlow", flow.2, flow.2 - cop.2)),
-            Some((Part::Flow, left, flow.2, flow.2 - cop.2)),
+            handed_over.map(|at| (Part::Cop, "tFlow", at, at - start)),
+            handed_over.map(|at| (Part::Cop, "tFlowExit", at, at - start)),
+            Some((Part::Flow, "tFlow", flow.2, spent)),
+            Some((Part::Flow, left, flow.2, spent)),
+            branch.map(|_| (Part::Flow, "nFlowOutcome", flow.2, 1)),
+            branch.filter(|_| exit.is_failure()).map(|_| (Part::Flow, "nFlowOutcomeFailed", flow.2, 1)),
+            branch.map(|_| (Part::Flow, "tFlowOutcome", flow.2, spent)),
         ];
         let queue = service.map_or([None; 3], |s| {
             let out = flow.2 + s.wait_ms;
@@ -295,15 +332,19 @@ impl<'a> Known<'a> {
         flows.into_iter().chain(queue).chain(agent).flatten().filter(|(.., emitted, _)| self.knows(*emitted))
     }
 
-    fn render(&self) -> Value {
-        let Conversation { id, start, .. } = self.conversation;
+    fn render(&self, with_attributes: bool) -> Value {
+        let Conversation { id, start, label, .. } = self.conversation;
         let purposes: [(&str, &[Part]); 4] =
             [("customer", &[Part::Customer]), ("ivr", &[Part::Cop, Part::Flow]), ("acd", &[Part::Queue]), ("agent", &[Part::Agent])];
         let participants: Vec<Value> = purposes
             .iter()
             .filter_map(|(purpose, parts)| {
                 let sessions: Vec<Value> = parts.iter().filter_map(|part| self.session(*part)).collect();
-                let participant = json!({"participantId": self.id_of(purpose), "purpose": purpose, "sessions": sessions});
+                let mut participant = json!({"participantId": self.id_of(purpose), "purpose": purpose, "sessions": sessions});
+                // A flow writes on the participant it speaks with.
+                if let Some(label) = label.as_ref().filter(|_| with_attributes && *purpose == "customer") {
+                    participant["attributes"] = json!({"canaryVersion": label});
+                }
                 (!sessions.is_empty()).then_some(participant)
             })
             .collect();
@@ -323,16 +364,33 @@ impl<'a> Known<'a> {
         let metrics = self.metrics().filter(|(of, ..)| *of == part);
         let metrics: Vec<Value> = metrics.map(|(_, name, at, value)| json!({"emitDate": time(at), "name": name, "value": value})).collect();
         let mut session = json!({"sessionId": self.id_of(&format!("session {}", part as u8)), "mediaType": "voice",
-            "direction": "inbound", "segments": segments, "metrics": metrics});
+            "direction": "inbound", "dnis": self.dnis(), "segments": segments, "metrics": metrics});
         if let Some(flow) = self.flow(part) {
             session["flow"] = json!(flow.into_iter().map(|(name, value)| (name.to_owned(), json!(value))).collect::<Map<_, _>>());
+        }
+        if let Some([(_, id), (_, value)]) = self.outcome(part) {
+            let Conversation { flow, .. } = self.conversation;
+            session["flow"]["outcomes"] = json!([{"flowOutcomeId": id, "flowOutcomeValue": value,
+                "flowOutcomeStartTimestamp": time(self.conversation.entered()), "flowOutcomeEndTimestamp": time(flow.2)}]);
         }
         Some(session)
     }
 
+    fn dnis(&self) -> &'a str {
+        self.organization.reports.dnis(self.conversation.number)
+    }
+
+    /// How the branch of a gated flow ended, once it has.
+    fn outcome(&self, part: Part) -> Option<[(&'static str, &'a str); 2]> {
+        let Conversation { slot, branch, flow, exit, .. } = *self.conversation;
+        let branch = branch.filter(|_| part == Part::Flow && self.knows(flow.2))?;
+        let id = outcome_id(self.organization, slot, branch);
+        Some([("flowOutcomeId", id), ("flowOutcomeValue", outcome_value(exit.is_failure()))])
+    }
+
     fn flow(&self, part: Part) -> Option<Vec<(&'static str, &'a str)>> {
         let ((flow, version, left), exit) = match part {
-            Part::Cop => (self.conversation.cop, Exit::ToFlow),
+            Part::Cop => (self.conversation.cop?, Exit::ToFlow),
             Part::Flow => (self.conversation.flow, self.conversation.exit),
             Part::Customer | Part::Queue | Part::Agent => return None,
         };
@@ -375,8 +433,7 @@ impl Segment<'_> {
     }
 
     fn queue(&self) -> Option<String> {
-        matches!(self.part, Part::Queue | Part::Agent)
-            .then(|| Draws::of(0, &[number_of("queue"), self.known.conversation.cop.0 as u64]).uuid())
+        matches!(self.part, Part::Queue | Part::Agent).then(|| self.known.organization.slots[self.known.conversation.slot].queue())
     }
 
     fn render(&self) -> Value {
@@ -396,6 +453,10 @@ impl Facts for Segment<'_> {
         match name {
             "mediaType" => Some(Cow::Borrowed("voice")),
             "direction" => Some(Cow::Borrowed("inbound")),
+            "dnis" => Some(Cow::Borrowed(self.known.dnis())),
+            "flowOutcomeId" | "flowOutcomeValue" => {
+                self.known.outcome(self.part)?.into_iter().find(|(fact, _)| *fact == name).map(|(_, value)| Cow::Borrowed(value))
+            }
             "segmentType" => Some(Cow::Borrowed(self.kind)),
             "segmentEnd" => self.end().map(|end| Cow::Owned(time(end))),
             "queueId" => self.queue().map(Cow::Owned),
@@ -416,4 +477,36 @@ impl Facts for Segment<'_> {
 
 fn time(ms: i64) -> String {
     Timestamp::from_millisecond(ms).map(date_time).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::organization::Settings;
+    use crate::traffic::advance;
+    use serin_core::cohort::Cohort;
+
+    #[test]
+    fn what_the_gate_answered_is_written_on_the_caller_and_only_asynchronous_jobs_tell() {
+        let settings = json!({"flows": [{"slot": "main_ivr", "entry": "stable"}]});
+        let mut organization = Organization::new(serde_json::from_value::<Settings>(settings).unwrap()).unwrap();
+        let stable = organization.slots[0].stable;
+        let (flow, now) = (&mut organization.flows[stable], organization.now);
+        flow.versions[1].content.branch = flow.versions[1].content.behavior;
+        flow.publish(1, now);
+        let rollout = json!({"rollout": "r-1", "labels": {"stable": "v1", "canary": "v2"}, "key": "00000000000000000000000000000001"});
+        let parameters = json!({"percentage": "50", "rollout": rollout.to_string(), "heartbeat": now, "wall": now});
+        advance(&mut organization, &serde_json::from_value(json!({"minutes": 5, "parameters": {"main_ivr": parameters}})).unwrap())
+            .unwrap();
+        let now = now.as_millisecond();
+        let mut labels = [0, 0];
+        for conversation in organization.reports.begun(now, now + 120_000) {
+            let [with, without] = [true, false].map(|attributes| conversation_json(&organization, conversation, attributes));
+            let label = if conversation.branch == Some(Cohort::Canary) { "v2" } else { "v1" };
+            assert_eq!(with["participants"][0]["attributes"], json!({"canaryVersion": label}));
+            assert!(with["participants"][1].get("attributes").is_none() && without["participants"][0].get("attributes").is_none());
+            labels[usize::from(label == "v2")] += 1;
+        }
+        assert!(labels[0] > 20 && labels[1] > 20, "{labels:?}");
+    }
 }
