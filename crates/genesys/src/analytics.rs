@@ -56,8 +56,7 @@ impl<S: CredentialsSource, C: Clock> Analytics for Genesys<S, C> {
     }
 
     async fn changed_by(&self, what: Changed<'_>, since: Timestamp) -> Option<String> {
-        let (Changed::Flow(id) | Changed::Table(id)) = what;
-        self.last_change(id, since).await.unwrap_or_else(|error| {
+        self.last_change(what, since).await.unwrap_or_else(|error| {
             tracing::warn!(%error, "who made a change by hand is not known; the change itself is");
             None
         })

@@ -10,20 +10,22 @@ use crate::token::CredentialsSource;
 use jiff::{SignedDuration, Timestamp};
 use serde::Deserialize;
 use serde_json::{Value, json};
-use serin_controller::ports::Clock;
+use serin_controller::ports::{Changed, Clock};
 
-/// The vendor's service of flows and data tables.
-const SERVICE: &str = "Architect";
 /// The vendor's clock may be ahead of ours.
 const AHEAD: SignedDuration = SignedDuration::from_mins(1);
 
 impl<S: CredentialsSource, C: Clock> Genesys<S, C> {
     /// Who changed something last since then, other than our own client.
-    pub(crate) async fn last_change(&self, id: &str, since: Timestamp) -> Result<Option<String>, Error> {
+    pub(crate) async fn last_change(&self, what: Changed<'_>, since: Timestamp) -> Result<Option<String>, Error> {
+        let doing = match what {
+            Changed::Flow(id) => format!("asking who changed flow {id}"),
+            Changed::Table(id) => format!("asking who changed rows of data table {id}"),
+        };
         let request = Request {
             query: &[("expand", "user")],
-            body: Some(query(id, since, self.clock.now() + AHEAD)),
-            ..Request::of(&operations::QUERY_AUDITS, format!("asking who changed {id}"))
+            body: Some(query(what, since, self.clock.now() + AHEAD)),
+            ..Request::of(&operations::QUERY_AUDITS, doing)
         };
         let audits: Audits = self.call(&request, self.deadline()).await?;
         let own = self.client_id().await;
@@ -33,10 +35,14 @@ impl<S: CredentialsSource, C: Clock> Genesys<S, C> {
 }
 
 /// Newest first.
-pub(crate) fn query(id: &str, from: Timestamp, to: Timestamp) -> Value {
+pub(crate) fn query(what: Changed<'_>, from: Timestamp, to: Timestamp) -> Value {
+    let (service, id) = match what {
+        Changed::Flow(id) => ("Architect", id),
+        Changed::Table(id) => ("Datatables", id),
+    };
     json!({
         "interval": interval(from, to),
-        "serviceName": SERVICE,
+        "serviceName": service,
         "filters": [{"property": "EntityId", "value": id}],
         "sort": [{"name": "Timestamp", "sortOrder": "descending"}],
         "pageNumber": 1,

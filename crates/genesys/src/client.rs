@@ -114,6 +114,8 @@ impl<S: CredentialsSource, C: Clock> Genesys<S, C> {
             // Whoever has a second left gets that second: the clock may be a simulated one, the network never is.
             let left = until.duration_since(self.clock.now()).max(SignedDuration::from_secs(1)).unsigned_abs();
             let failure = match receive(build(&self.http).timeout(REQUEST.min(left))).await {
+                // It would be as large again.
+                Err(lost) if lost.too_large => return Err(Error::too_large(exchange.doing, &lost.reason)),
                 Err(lost) if exchange.repeatable || !lost.may_have_arrived => {
                     Failure { asked: None, reason: lost.reason, throttled: false }
                 }
@@ -230,6 +232,8 @@ pub(crate) struct Answer {
 /// No whole answer.
 struct Lost {
     may_have_arrived: bool,
+    /// There is more of it than is read.
+    too_large: bool,
     reason: String,
 }
 
@@ -278,14 +282,18 @@ impl Backoff {
 }
 
 async fn receive(request: RequestBuilder) -> Result<Answer, Lost> {
-    let lost = |error: reqwest::Error| Lost { may_have_arrived: !(error.is_connect() || error.is_builder()), reason: describe(error) };
+    let lost = |error: reqwest::Error| {
+        let may_have_arrived = !(error.is_connect() || error.is_builder());
+        Lost { may_have_arrived, too_large: false, reason: describe(error) }
+    };
     let mut response = request.send().await.map_err(lost)?;
     let (status, header) = (response.status().as_u16(), response.headers().get(RETRY_AFTER).cloned());
     let limit = limit(response.headers());
     let mut body = Vec::new();
     while let Some(chunk) = response.chunk().await.map_err(lost)? {
         if body.len() + chunk.len() > LARGEST {
-            return Err(Lost { may_have_arrived: true, reason: "the answer does not end".to_owned() });
+            let reason = format!("the answer is larger than {} MB", LARGEST >> 20);
+            return Err(Lost { may_have_arrived: true, too_large: true, reason });
         }
         body.extend_from_slice(&chunk);
     }

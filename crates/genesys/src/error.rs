@@ -84,10 +84,17 @@ pub enum Error {
     },
 }
 
+const TOO_LARGE: &str = "too.large";
+
 impl Error {
     /// An answer of success that makes no sense.
     pub(crate) fn unreadable(doing: &str, message: &str) -> Error {
         Error::Unexpected { doing: doing.to_owned(), status: 200, code: "unreadable".to_owned(), message: message.to_owned() }
+    }
+
+    /// An answer of which nobody would see the end.
+    pub(crate) fn too_large(doing: &str, message: &str) -> Error {
+        Error::Unexpected { doing: doing.to_owned(), status: 200, code: TOO_LARGE.to_owned(), message: message.to_owned() }
     }
 
     /// Whether half of the question may get an answer. No source lists how the vendor says so: any refusal that speaks of too much is
@@ -96,6 +103,7 @@ impl Error {
         const WORDS: [&str; 7] = ["too large", "too.large", "too many", "too.many", "too big", "exceeds", "limit"];
         match self {
             Error::Unexpected { status: 413, .. } => true,
+            Error::Unexpected { status: 200, code, .. } => code == TOO_LARGE,
             Error::Unexpected { status: 400, code, message, .. } => {
                 let said = format!("{code} {message}").to_ascii_lowercase();
                 WORDS.iter().any(|word| said.contains(word))

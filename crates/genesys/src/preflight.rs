@@ -14,7 +14,7 @@ use crate::token::CredentialsSource;
 use jiff::{SignedDuration, Timestamp};
 use serde::Deserialize;
 use serde_json::{Value, json};
-use serin_controller::ports::{Clock, Dependency, Ended, FlowError, Interface, Preflight};
+use serin_controller::ports::{Changed, Clock, Dependency, Ended, FlowError, Interface, Preflight};
 use std::collections::BTreeSet;
 
 /// An id that nothing has.
@@ -155,7 +155,7 @@ fn probes<'a>(flow: &'a str, rows: Option<&'a str>, now: Timestamp) -> Vec<Probe
             &operations::QUERY_CONVERSATION_DETAILS,
             json!({"interval": interval(minute_ago, now), "paging": {"pageSize": 1, "pageNumber": 1}, "segmentFilters": [of_flow]}),
         ),
-        with(&operations::QUERY_AUDITS, audits::query(flow, minute_ago, now)),
+        with(&operations::QUERY_AUDITS, audits::query(Changed::Flow(flow), minute_ago, now)),
         at(&operations::GET_FLOW, &[flow]),
         first(&operations::LIST_VERSIONS),
         at(&operations::GET_CONFIGURATION, &[flow, NO_VERSION]),

@@ -7,7 +7,7 @@ use crate::client::{Genesys, Request};
 use crate::error::Error;
 use crate::operations;
 use crate::token::CredentialsSource;
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use serde_json::{Map, Value, json};
 use serin_controller::ports::{Clock, Pointer, RowError, Rows};
 use serin_core::rollout::FlowName;
@@ -18,6 +18,9 @@ const ACTIVE_FLOW: &str = "Active_Flow_ID";
 const WEIGHT: &str = "Traffic_Weight";
 const REVISION: &str = "revision";
 const OWNER: &str = "owner";
+
+/// How long a row that gives calls may be on its way.
+const PROMPT: SignedDuration = SignedDuration::from_secs(5);
 
 type Row = Map<String, Value>;
 
@@ -50,10 +53,12 @@ impl<S: CredentialsSource, C: Clock> Genesys<S, C> {
             Some(_) if to.weight == Weight::FULL => &operations::PUT_ROW,
             Some(_) => &operations::CONTAIN_ROW,
         };
+        // A row that gives calls and waits for long may overtake one that takes them away.
+        let soon = if to.weight == Weight::FULL { until.min(self.clock.now() + PROMPT) } else { until };
         let place = [table, key];
         let path = if row.is_some() { &place[..] } else { &place[..1] };
         let row = with_pointer(row.unwrap_or_default(), key, to);
-        self.call::<Value>(&Request { path, body: Some(Value::Object(row)), ..Request::of(operation, DOING) }, until).await?;
+        self.call::<Value>(&Request { path, body: Some(Value::Object(row)), ..Request::of(operation, DOING) }, soon).await?;
         match self.read_pointer(table, key, until).await? {
             Some(now) if now == *to => Ok(()),
             now => {

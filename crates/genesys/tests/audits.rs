@@ -25,7 +25,8 @@ async fn the_latest_change_that_was_not_our_own_has_a_name() {
     assert_eq!(body["sort"], json!([{"name": "Timestamp", "sortOrder": "descending"}]));
     assert_eq!(stub.asked(AUDITS)[0].query, "expand=user");
     assert_eq!(changed_by(&stub, Changed::Table("table-1")).await.as_deref(), Some("Pat Doe"));
-    assert_eq!(stub.bodies(AUDITS)[1]["filters"][0]["value"], "table-1");
+    let body = &stub.bodies(AUDITS)[1];
+    assert_eq!((&body["serviceName"], &body["filters"][0]["value"]), (&json!("Datatables"), &json!("table-1")));
 }
 
 #[tokio::test]

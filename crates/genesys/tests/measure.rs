@@ -70,7 +70,7 @@ fn many(rollouts: usize) -> Vec<CohortFlows> {
 }
 
 fn sizes(stub: &Stub) -> Vec<usize> {
-    stub.bodies(QUERY).iter().map(|body| body["filter"]["predicates"].as_array().unwrap().len()).collect()
+    stub.asked(QUERY).iter().map(|asked| asked.body.matches("\"matches\"").count()).collect()
 }
 
 #[tokio::test]
@@ -94,6 +94,16 @@ async fn a_query_that_asks_for_too_much_is_halved() {
     let measured = genesys.measure(&asked, at("10:00"), at("10:05")).await.unwrap();
     assert_eq!(sizes(&stub), [10, 4, 6, 2, 4]);
     assert_eq!(measured.iter().map(Vec::len).collect::<Vec<_>>(), [0, 0, 0, 0, 2]);
+}
+
+#[tokio::test]
+async fn an_answer_that_is_larger_than_is_read_is_asked_for_in_halves() {
+    let large = text(200, &format!(r#"{{"results": [], "x": "{}"}}"#, "x".repeat(33 << 20)));
+    let stub = Stub::start().await.on(QUERY, [large, text(200, "{}"), ok("aggregates.json")]);
+    let genesys = client(&stub, &JumpingClock::new(), &Vault::default());
+    let asked = [many(1).remove(0), cohorts(("blue", "14.0"), ("green", "3.0"))];
+    assert_eq!(genesys.measure(&asked, at("10:00"), at("10:05")).await.unwrap()[1].len(), 2);
+    assert_eq!(sizes(&stub), [4, 2, 2]);
 }
 
 #[tokio::test]

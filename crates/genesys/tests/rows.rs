@@ -119,6 +119,17 @@ async fn a_throttled_write_waits_as_long_as_it_is_asked_to() {
 }
 
 #[tokio::test]
+async fn a_row_that_gives_calls_does_not_wait_for_long_and_one_that_takes_them_away_does() {
+    let answers = || [refusal(429, "error_429.json").after("8"), ok("row.json")];
+    let stub = Stub::start().await.on(ROW, [ok("row.json")]).on(PUT, answers());
+    let error = write(&stub, Weight::FULL).await.unwrap_err();
+    assert!(error.reason.contains("try again in 8 s") && stub.asked(PUT).len() == 1, "{error}");
+    let stub = Stub::start().await.on(ROW, [ok("row.json")]).on(PUT, answers());
+    write(&stub, Weight::ZERO).await.unwrap();
+    assert_eq!(stub.asked(PUT).len(), 2);
+}
+
+#[tokio::test]
 async fn a_row_that_somebody_broke_can_still_take_the_calls_away() {
     let odd = r#"{"key": "main_ivr", "Traffic_Weight": "lots"}"#;
     let stub = Stub::start().await.on(ROW, [text(200, odd)]);

@@ -3,11 +3,16 @@
 
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
-use serin_controller::ports::{Analytics, Clock, CohortFlows, FlowError, Flows};
+use serin_controller::ports::{Analytics, Changed, Clock, CohortFlows, Ended, FlowError, Flows, Pointer, Preflight, Rows};
 use serin_core::cohort::{Labels, Split, SplitKey, Stickiness};
 use serin_core::measurement::{Comparison, Window, merge, total};
-use serin_genesys::{Credentials, CredentialsSource, Genesys, Settings};
-use serin_simulator::{MAIN_IVR_CANARY, MAIN_IVR_STABLE, Organization, serve};
+use serin_core::rollout::Outcomes;
+use serin_core::weight::Weight;
+use serin_genesys::{Credentials, CredentialsSource, Error, Genesys, Settings};
+use serin_simulator::{
+    DEPLOYMENT_CONTROL, EMERGENCY, MAIN_IVR_CANARY, MAIN_IVR_CANARY_OUTCOME, MAIN_IVR_COP, MAIN_IVR_DNIS, MAIN_IVR_IVR, MAIN_IVR_STABLE,
+    MAIN_IVR_STABLE_OUTCOME, MAIN_IVR_TEST_DNIS, Organization, RANDOM_PERCENTAGE_ACTION, serve,
+};
 
 #[derive(Clone, Copy)]
 struct WallClock;
@@ -27,6 +32,21 @@ async fn start() -> String {
     let base = format!("http://{}", listener.local_addr().unwrap());
     tokio::spawn(serve(listener, Organization::new(serin_simulator::Settings::default()).unwrap()));
     base
+}
+
+/// The client `id` of the organization.
+fn client(base: &str) -> Genesys<impl CredentialsSource, WallClock> {
+    let credentials = async || Credentials::parse(r#"{"client_id": "id", "client_secret": "secret"}"#);
+    Genesys::new(Settings::new(base, None).unwrap(), credentials, WallClock).unwrap()
+}
+
+async fn fault(base: &str, fault: Value) {
+    order(base, "faults", json!({"faults": [fault]})).await;
+}
+
+/// Before anything that happens in the organization.
+fn long_ago() -> Timestamp {
+    "2026-11-20T08:00:00Z".parse().unwrap()
 }
 
 async fn order(base: &str, path: &str, body: Value) -> Value {
@@ -161,4 +181,168 @@ async fn handle_times_are_read_from_details_and_what_cannot_be_read_is_unknown()
     let counted = tick(&genesys, now).await;
     assert!(counted.len() >= 18 && counted.iter().all(|w| w.counts.stable.times.is_none() && w.counts.stable.queue.is_none()));
     assert_eq!(merge(&recorded, &counted), recorded);
+}
+
+#[tokio::test]
+async fn a_row_is_made_replaced_and_watched() {
+    let base = start().await;
+    let (genesys, row) = (client(&base), "main_ivr".parse().unwrap());
+    let to = |weight: Weight, revision| Pointer { active_flow: MAIN_IVR_CANARY.into(), weight, revision, owner: "serin-test".into() };
+    assert_eq!(genesys.pointer(DEPLOYMENT_CONTROL, &row).await.unwrap(), None);
+    for (weight, revision) in [(Weight::FULL, 3), (Weight::ZERO, 4)] {
+        genesys.point(DEPLOYMENT_CONTROL, &row, &to(weight, revision)).await.unwrap();
+        assert_eq!(genesys.pointer(DEPLOYMENT_CONTROL, &row).await.unwrap(), Some(to(weight, revision)));
+    }
+    assert!(genesys.pointer("no-such-table", &row).await.unwrap_err().reason.contains("does not know it"));
+
+    // A throttle in disguise: the row is there.
+    let path = format!("/api/v2/flows/datatables/{DEPLOYMENT_CONTROL}/rows/main_ivr");
+    fault(&base, json!({"kind": "masked_not_found", "path": path, "method": "GET", "times": 1})).await;
+    assert!(genesys.pointer(DEPLOYMENT_CONTROL, &row).await.unwrap_err().reason.contains("look again"));
+
+    // Our own writes are nobody's; a person's are.
+    assert_eq!(genesys.changed_by(Changed::Table(DEPLOYMENT_CONTROL), long_ago()).await, None);
+    let by_hand =
+        json!({"key": "main_ivr", "Active_Flow_ID": MAIN_IVR_CANARY, "Traffic_Weight": 100, "revision": 4, "owner": "serin-test"});
+    order(&base, "by_hand", json!({"kind": "row", "row": by_hand, "user": "Pat Doe"})).await;
+    assert_eq!(genesys.changed_by(Changed::Table(DEPLOYMENT_CONTROL), long_ago()).await.as_deref(), Some("Pat Doe"));
+    assert_eq!(genesys.pointer(DEPLOYMENT_CONTROL, &row).await.unwrap(), Some(to(Weight::FULL, 4)));
+}
+
+#[tokio::test]
+async fn who_published_by_hand_is_known_and_our_own_publish_is_nobodys() {
+    let base = start().await;
+    let genesys = client(&base);
+    fault(&base, json!({"kind": "publish_seconds", "seconds": 0})).await;
+    let change = order(&base, "versions", json!({"flow_id": MAIN_IVR_CANARY})).await;
+    let version = change["version"].as_str().unwrap();
+    let operation = genesys.publish(MAIN_IVR_CANARY, version).await.unwrap();
+    published(&genesys, MAIN_IVR_CANARY, &operation).await;
+    assert_eq!(genesys.changed_by(Changed::Flow(MAIN_IVR_CANARY), long_ago()).await, None);
+    order(&base, "by_hand", json!({"kind": "publish", "flow_id": MAIN_IVR_CANARY, "version": "14.0", "user": "Pat Doe"})).await;
+    assert_eq!(genesys.changed_by(Changed::Flow(MAIN_IVR_CANARY), long_ago()).await.as_deref(), Some("Pat Doe"));
+    assert_eq!(genesys.changed_by(Changed::Flow(MAIN_IVR_STABLE), long_ago()).await, None);
+    fault(&base, json!({"kind": "forbid", "permission": "audits:audit:view"})).await;
+    assert_eq!(genesys.changed_by(Changed::Flow(MAIN_IVR_CANARY), long_ago()).await, None);
+}
+
+#[tokio::test]
+async fn missing_permissions_are_found_and_nothing_is_changed_by_looking() {
+    let base = start().await;
+    let genesys = client(&base);
+    assert_eq!(genesys.requests_left(), None);
+    let missing = async || genesys.missing_permissions(MAIN_IVR_CANARY, Some(DEPLOYMENT_CONTROL)).await.unwrap();
+    assert_eq!(missing().await, [""; 0]);
+    assert!(genesys.requests_left().is_some_and(|left| left < 300));
+    let row = "00000000-0000-0000-0000-000000000000".parse().unwrap();
+    assert_eq!(genesys.pointer(DEPLOYMENT_CONTROL, &row).await.unwrap(), None);
+    for flow in [MAIN_IVR_CANARY, MAIN_IVR_STABLE] {
+        assert_eq!(genesys.changed_by(Changed::Flow(flow), long_ago()).await, None);
+        assert_eq!(genesys.flow(flow).await.unwrap().operation, None);
+    }
+    let forbidden = ["architect:flow:publish", "architect:flow:unlock", "architect:dependencyTracking:view", "architect:datatableRow:edit"];
+    for permission in forbidden {
+        fault(&base, json!({"kind": "forbid", "permission": permission})).await;
+    }
+    // Rows may still be edited by who may edit the table.
+    assert_eq!(missing().await, ["architect:dependencyTracking:view", "architect:flow:publish or architect:flow:unlock"]);
+}
+
+#[tokio::test]
+async fn preflight_sees_what_would_be_in_the_way() {
+    let base = start().await;
+    let genesys = client(&base);
+    let needed = genesys.dependencies(MAIN_IVR_CANARY, "14.0").await.unwrap();
+    assert!(needed.iter().any(|needed| needed.kind == "QUEUE" && !needed.deleted), "{needed:?}");
+    fault(&base, json!({"kind": "dependency_deleted", "flow_id": MAIN_IVR_CANARY, "version": "14.0", "name": needed[0].name})).await;
+    assert!(genesys.dependencies(MAIN_IVR_CANARY, "14.0").await.unwrap()[0].deleted);
+    assert!(matches!(genesys.dependencies(MAIN_IVR_CANARY, "99.0").await, Err(FlowError::Gone(_))));
+    fault(&base, json!({"kind": "dependency_build", "status": "BUILDINPROGRESS"})).await;
+    assert!(matches!(genesys.dependencies(MAIN_IVR_CANARY, "14.0").await, Err(FlowError::TryLater(_))));
+
+    genesys.interface(MAIN_IVR_COP, "14.0").await.unwrap();
+    genesys.validate(MAIN_IVR_CANARY, "14.0").await.unwrap();
+    fault(&base, json!({"kind": "validation_fails", "flow_id": MAIN_IVR_CANARY})).await;
+    let refused = genesys.validate(MAIN_IVR_CANARY, "14.0").await.unwrap_err();
+    assert!(matches!(&refused, FlowError::Refused(said) if said.contains("expression that is not valid")), "{refused}");
+
+    let input = json!({"flow": "main_ivr", "conversationId": "c-1"});
+    genesys.test_action(RANDOM_PERCENTAGE_ACTION, &input).await.unwrap();
+    let misfit = genesys.test_action(RANDOM_PERCENTAGE_ACTION, &json!({"flow": "main_ivr"})).await.unwrap_err();
+    assert!(matches!(&misfit, FlowError::Refused(said) if said.contains("lacks conversationId")), "{misfit}");
+    fault(&base, json!({"kind": "action_fails", "action_id": RANDOM_PERCENTAGE_ACTION})).await;
+    assert!(matches!(genesys.test_action(RANDOM_PERCENTAGE_ACTION, &input).await, Err(FlowError::Refused(_))));
+}
+
+#[tokio::test]
+async fn smoke_calls_are_counted_by_the_number_they_dialled() {
+    let base = start().await;
+    let genesys = client(&base);
+    order(&base, "call", json!({"dnis": MAIN_IVR_TEST_DNIS, "count": 5})).await;
+    split(&base, 60).await;
+    let ended = async |dnis| genesys.ended(MAIN_IVR_CANARY, "14.0", dnis, long_ago()).await.unwrap();
+    assert_eq!(ended(MAIN_IVR_TEST_DNIS).await.calls, 5);
+    assert!(ended(MAIN_IVR_DNIS).await.calls > 100);
+    assert_eq!(ended("+15550000").await, Ended::default());
+}
+
+#[tokio::test]
+async fn an_ivr_configuration_is_led_elsewhere_unless_somebody_was_faster() {
+    let base = start().await;
+    let genesys = client(&base);
+    let ivr = genesys.ivrs().await.unwrap().into_iter().find(|ivr| ivr.id == MAIN_IVR_IVR).unwrap();
+    assert_eq!((ivr.dnis.as_slice(), ivr.open_flow.as_deref()), (&[MAIN_IVR_DNIS.to_owned()][..], Some(MAIN_IVR_COP)));
+    let after = genesys.repoint(&ivr.id, MAIN_IVR_STABLE, ivr.version).await.unwrap();
+    assert_eq!((after.open_flow.as_deref(), &after.dnis, &after.name), (Some(MAIN_IVR_STABLE), &ivr.dnis, &ivr.name));
+    assert!(after.version > ivr.version);
+    assert_eq!(genesys.ivr(&ivr.id).await.unwrap(), after);
+    let stale = genesys.repoint(&ivr.id, MAIN_IVR_COP, ivr.version).await.unwrap_err();
+    assert!(matches!(stale, Error::Conflict { .. }), "{stale}");
+    // Somebody is faster between our reading and our writing.
+    fault(&base, json!({"kind": "version_conflict", "path": format!("/api/v2/architect/ivrs/{MAIN_IVR_IVR}")})).await;
+    let overtaken = genesys.repoint(&ivr.id, MAIN_IVR_COP, after.version).await.unwrap_err();
+    assert!(matches!(overtaken, Error::Conflict { .. }), "{overtaken}");
+    assert_eq!(genesys.ivr(&ivr.id).await.unwrap().open_flow.as_deref(), Some(MAIN_IVR_STABLE));
+
+    let group = genesys.emergency_group(EMERGENCY).await.unwrap();
+    let declared = genesys.set_emergency(EMERGENCY, true, group.version).await.unwrap();
+    assert!(declared.enabled && !group.enabled && !group.flows.is_empty() && declared.flows == group.flows);
+    assert!(matches!(genesys.set_emergency(EMERGENCY, false, group.version).await, Err(Error::Conflict { .. })));
+}
+
+#[tokio::test]
+async fn two_branches_of_one_flow_are_measured_and_told_apart_by_a_job() {
+    let base = start().await;
+    let genesys = client(&base);
+    order(&base, "reset", json!({"flows": [{"slot": "main_ivr", "entry": "stable"}]})).await;
+    fault(&base, json!({"kind": "publish_seconds", "seconds": 0})).await;
+    let worse = json!({"error": 0.3, "abandon": 0.06, "transfer": 0.22});
+    let change = order(&base, "versions", json!({"flow_id": MAIN_IVR_STABLE, "canary_behavior": worse})).await;
+    let version = change["version"].as_str().unwrap();
+    let operation = genesys.publish(MAIN_IVR_STABLE, version).await.unwrap();
+    published(&genesys, MAIN_IVR_STABLE, &operation).await;
+    split(&base, 60).await;
+    let now = split(&base, 15).await;
+
+    let known: Vec<String> = genesys.flow_outcomes().await.unwrap().into_iter().map(|outcome| outcome.id).collect();
+    let outcomes = Outcomes { stable: MAIN_IVR_STABLE_OUTCOME.into(), canary: MAIN_IVR_CANARY_OUTCOME.into() };
+    assert!(known.contains(&outcomes.stable) && known.contains(&outcomes.canary), "{known:?}");
+    let of = |version: &str| {
+        let side = || (MAIN_IVR_STABLE.to_owned(), version.to_owned());
+        CohortFlows { stable: side(), canary: side(), outcomes: Some(outcomes.clone()) }
+    };
+    let measured = genesys.measure(&[of(version), of("99.0")], now - SignedDuration::from_mins(70), now).await.unwrap();
+    let Comparison { stable, canary } = total(&measured[0]);
+    for side in [stable, canary] {
+        assert!(side.calls > 200 && side.errors + side.contained == side.calls && side.transfers + side.abandons == 0, "{side:?}");
+        assert!(side.times.is_none() && side.queue.is_none());
+    }
+    assert!(stable.errors * 10 < stable.calls && canary.errors * 4 > canary.calls, "{stable:?} {canary:?}");
+    assert!(measured[1].is_empty());
+
+    let told = genesys.details_job(&[MAIN_IVR_STABLE], now - SignedDuration::from_mins(75), now).await.unwrap();
+    let labelled = |label: &str| told.iter().filter(|c| c.canary_version.as_deref() == Some(label)).count();
+    assert!(labelled("v1") > 200 && labelled("v2") > 200 && labelled("v1") + labelled("v2") == told.len(), "{}", told.len());
+    assert!(told.iter().all(|c| c.flows.contains(MAIN_IVR_STABLE)));
+    assert_eq!(genesys.limits("platform.api").await.unwrap()[0].value, 300);
 }
