@@ -36,6 +36,7 @@ fn a_client_without_the_permission_learns_nothing() {
     simulator.control("DELETE", "/_simulator/faults", json!({}));
     assert_eq!((simulator.api("GET", &flow, "").status, publish()), (200, 200));
     refused(&simulator, "/_simulator/faults", json!({"faults": [{"kind": "forbid", "permission": "architect:flow:read"}]}));
+    refused(&simulator, "/_simulator/faults", json!({"faults": [{"kind": "action_fails", "action_id": "x"}]}));
 }
 
 #[test]

@@ -148,6 +148,10 @@ fn a_details_job_is_fulfilled_in_the_end_and_tells_what_the_gate_wrote_down() {
     assert_eq!(simulator.api("GET", &format!("{path}/results?cursor=x"), "").status, 400);
     assert_eq!(simulator.api("DELETE", &path, "").status, 204);
     assert_eq!((simulator.api("GET", &path, "").status, simulator.api("DELETE", &path, "").status), (404, 404));
+    let few = simulator.api("POST", DETAILS, &json!({"interval": HOUR, "limit": 3}).to_string()).json();
+    let few = format!("{DETAILS}/{}", few["jobId"].as_str().unwrap());
+    (0..3).for_each(|_| drop(simulator.get(&few)));
+    assert_eq!(simulator.get(&format!("{few}/results"))["conversations"].as_array().unwrap().len(), 3);
     let unknown = json!({"interval": HOUR, "segmentFilters": [{"type": "or", "predicates": [{"dimension": "flowId"}]}]});
     assert_eq!(simulator.api("POST", DETAILS, &unknown.to_string()).status, 400);
 }
