@@ -4,7 +4,7 @@ use crate::changes::{Actor, key_of};
 use crate::faults::{Fault, Faults};
 use crate::flow::Behavior;
 use crate::meter::Meter;
-use crate::organization::{Delivery, Organization, Settings, Shared, enter};
+use crate::organization::{Delivery, Organization, RANDOM_PERCENTAGE_ACTION, Settings, Shared, enter};
 use crate::traffic;
 use crate::wire::{contract, dependencies};
 use axum::Json;
@@ -165,6 +165,9 @@ fn check(organization: &Organization, fault: &Fault) -> Result<(), Refused> {
     match (fault, flow) {
         (Fault::Forbid { permission, .. }, _) if !contract::names_permission(permission) => {
             Err(Refused(format!("no operation here needs the permission `{permission}`")))
+        }
+        (Fault::ActionFails { action_id }, _) if action_id != RANDOM_PERCENTAGE_ACTION => {
+            Err(Refused(format!("there is no data action `{action_id}`")))
         }
         (Fault::DependencyDeleted { version, name, .. }, Some(flow)) => {
             let versions = &organization.flows[flow].versions;

@@ -8,6 +8,9 @@ const PUBLISH_SECONDS: f64 = 0.3;
 /// Faults about a path are spent after this many requests, unless told otherwise.
 const ONCE: u32 = 1;
 
+/// What a PUT replaces by the version that was read.
+const VERSIONED: [&str; 2] = ["/api/v2/architect/ivrs", "/api/v2/architect/emergencygroups"];
+
 /// One fault as it is ordered.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case", deny_unknown_fields)]
@@ -155,6 +158,9 @@ impl Faults {
             Fault::PublishFails { times } => self.publish_fails += times.unwrap_or(ONCE),
             Fault::OauthRefuse { client_id, times } => {
                 self.refused.push(Refused { client: client_id, left: times.unwrap_or(u32::MAX) });
+            }
+            Fault::VersionConflict { path, .. } if !VERSIONED.iter().any(|versioned| path.starts_with(versioned)) => {
+                return Err(format!("nothing at {path} has a version: {} have", VERSIONED.join(" and ")));
             }
             Fault::VersionConflict { path, times } => self.conflicts.push(Conflict { path, left: times.unwrap_or(ONCE) }),
             Fault::Forbid { permission, client_id } => self.forbidden.push((permission, client_id)),

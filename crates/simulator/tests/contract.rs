@@ -8,12 +8,15 @@ mod support;
 
 use contract::{Misfit, check_request, find};
 use serde_json::{Value, json};
-use serin_simulator::{DEPLOYMENT_CONTROL, MAIN_IVR_CANARY, MAIN_IVR_STABLE};
+use serin_simulator::{DEPLOYMENT_CONTROL, EMERGENCY, MAIN_IVR_CANARY, MAIN_IVR_IVR, MAIN_IVR_STABLE, RANDOM_PERCENTAGE_ACTION};
 use support::{Answer, Simulator, until};
 
 const PUBLISH: &str = "/api/v2/flows/actions/publish";
 const AGGREGATES: &str = "/api/v2/analytics/flows/aggregates/query";
 const DETAILS: &str = "/api/v2/analytics/conversations/details/query";
+const JOBS: &str = "/api/v2/analytics/conversations/details/jobs";
+const AUDITS: &str = "/api/v2/audits/query/realtime";
+const CONSUMED: &str = "/api/v2/architect/dependencytracking/consumedresources";
 const INTERVAL: &str = "2026-11-20T09:00:00.000Z/2026-11-20T10:00:00.000Z";
 
 fn misfit(method: &str, uri: &str, body: &str) -> String {
@@ -145,6 +148,28 @@ fn inventions() -> Vec<(u16, &'static str, String, Value)> {
         (400, "POST", "/api/v2/flows/jobs".into(), json!({"command": "Publish"})),
         (400, "GET", "/api/v2/flows/jobs/j1?expand=flow".into(), Value::Null),
         (400, "POST", DETAILS.into(), json!({"interval": INTERVAL, "participantData": {"canaryVersion": "v2"}})),
+        (400, "POST", JOBS.into(), json!({"interval": INTERVAL, "paging": {"pageSize": 100, "pageNumber": 1}})),
+        (400, "GET", format!("{JOBS}/j1/results?pageNumber=2"), Value::Null),
+        (404, "GET", format!("{JOBS}/j1/status"), Value::Null),
+        (400, "POST", AUDITS.into(), json!({"filters": []})),
+        (400, "POST", AUDITS.into(), json!({"interval": INTERVAL, "filters": [{"property": "FlowId", "value": stable}]})),
+        (400, "POST", AUDITS.into(), json!({"interval": INTERVAL, "sort": [{"name": "eventDate", "sortOrder": "asc"}]})),
+        (404, "GET", AUDITS.into(), Value::Null),
+        (400, "GET", format!("{CONSUMED}?id={stable}&version=14.0"), Value::Null),
+        (400, "GET", format!("{CONSUMED}?id={stable}&version=14.0&objectType=FLOW"), Value::Null),
+        (404, "PATCH", format!("/api/v2/architect/ivrs/{MAIN_IVR_IVR}"), json!({"openHoursFlow": {"id": stable}})),
+        (400, "PUT", format!("/api/v2/architect/ivrs/{MAIN_IVR_IVR}"), json!({"name": "Main_IVR", "flowId": stable})),
+        (400, "PUT", format!("/api/v2/architect/ivrs/{MAIN_IVR_IVR}"), json!({"version": 1, "openHoursFlow": {"id": stable}})),
+        (400, "GET", "/api/v2/architect/ivrs?flowId=f".into(), Value::Null),
+        (400, "PUT", format!("/api/v2/architect/emergencygroups/{EMERGENCY}"), json!({"enabled": true, "version": 1})),
+        (404, "POST", format!("/api/v2/architect/emergencygroups/{EMERGENCY}/activate"), Value::Null),
+        (400, "POST", "/api/v2/flows/validate/jobs".into(), json!({"flows": [{"flow": {"id": stable}}], "includeDependencies": true})),
+        (400, "POST", format!("/api/v2/integrations/actions/{RANDOM_PERCENTAGE_ACTION}/test"), Value::Null),
+        (404, "PATCH", format!("/api/v2/flows/datatables/{DEPLOYMENT_CONTROL}/rows/main_ivr"), json!({"Traffic_Weight": 5})),
+        (400, "GET", format!("/api/v2/flows/datatables/{DEPLOYMENT_CONTROL}?expand=rows"), Value::Null),
+        (400, "GET", "/api/v2/flows/outcomes?flowId=f".into(), Value::Null),
+        (400, "GET", "/api/v2/organizations/me?expand=limits".into(), Value::Null),
+        (404, "GET", "/api/v2/organizations/limits/platform.api".into(), Value::Null),
     ]
 }
 
@@ -255,4 +280,74 @@ fn every_answer_could_be_the_vendors() {
     {
         refused(simulator, status, method, path);
     }
+}
+
+#[test]
+fn what_is_looked_at_and_switched_could_be_the_vendors() {
+    let simulator = &Simulator::start();
+    ask(simulator, "GET", "/api/v2/organizations/me", "");
+    ask(simulator, "GET", "/api/v2/organizations/limits/namespaces/dataactions", "");
+    ask(simulator, "GET", "/api/v2/flows/outcomes?pageSize=1", "");
+    ask(simulator, "GET", "/api/v2/flows/datatables?expand=schema", "");
+    ask(simulator, "GET", &format!("/api/v2/flows/datatables/{DEPLOYMENT_CONTROL}"), "");
+    ask(simulator, "GET", "/api/v2/architect/ivrs?pageSize=1", "");
+    for path in [format!("/api/v2/architect/ivrs/{MAIN_IVR_IVR}"), format!("/api/v2/architect/emergencygroups/{EMERGENCY}")] {
+        let whole = ask(simulator, "GET", &path, "").to_string();
+        ask(simulator, "PUT", &path, &whole);
+        let late = simulator.api("PUT", &path, &whole);
+        assert_eq!(late.status, 409);
+        hold("PUT", &path, &late);
+    }
+    ask(simulator, "GET", "/api/v2/architect/dependencytracking/build", "");
+    ask(simulator, "POST", "/api/v2/architect/dependencytracking/build", "null");
+    ask(simulator, "GET", &format!("{CONSUMED}?id={MAIN_IVR_STABLE}&version=14.0&objectType=INBOUNDCALLFLOW&resourceType=QUEUE"), "");
+    let test = format!("/api/v2/integrations/actions/{RANDOM_PERCENTAGE_ACTION}/test");
+    ask(simulator, "POST", &test, r#"{"flow":"main_ivr","conversationId":"c"}"#);
+    ask(simulator, "POST", &test, "{}");
+    let flow = json!({"flows": [{"flow": {"id": MAIN_IVR_STABLE, "version": "99.0"}}]}).to_string();
+    let job = ask(simulator, "POST", "/api/v2/flows/validate/jobs", &flow);
+    for _ in 0..2 {
+        ask(simulator, "GET", &format!("/api/v2/flows/validate/jobs/{}?expand=messages", job["id"].as_str().unwrap()), "");
+    }
+    let publish = json!({"kind": "publish", "flow_id": MAIN_IVR_STABLE, "version": "13.0", "user": "Pat"});
+    simulator.control("POST", "/_simulator/by_hand", publish);
+    ask(simulator, "GET", &format!("/api/v2/flows/{MAIN_IVR_STABLE}"), "");
+    ask(simulator, "POST", &format!("{AUDITS}?expand=user"), &json!({"interval": INTERVAL}).to_string());
+
+    simulator.advance(30);
+    ask(simulator, "GET", &format!("{JOBS}/availability"), "");
+    let job = ask(simulator, "POST", JOBS, &json!({"interval": INTERVAL}).to_string());
+    let job = format!("{JOBS}/{}", job["jobId"].as_str().unwrap());
+    refused(simulator, 400, "GET", &format!("{job}/results"));
+    for _ in 0..3 {
+        ask(simulator, "GET", &job, "");
+    }
+    assert!(!ask(simulator, "GET", &format!("{job}/results?pageSize=5"), "")["conversations"].as_array().unwrap().is_empty());
+    ask(simulator, "DELETE", &job, "");
+
+    simulator.fault(json!({"kind": "forbid", "permission": "routing:callRoute:view"}));
+    for (status, path) in [
+        (403, "/api/v2/architect/ivrs"),
+        (404, "/api/v2/architect/emergencygroups/x"),
+        (404, "/api/v2/flows/validate/jobs/x"),
+        (404, "/api/v2/flows/datatables/x"),
+        (404, "/api/v2/organizations/limits/namespaces/x"),
+        (404, &format!("{CONSUMED}?id=x&version=1.0&objectType=INBOUNDCALLFLOW")),
+        (404, &format!("{CONSUMED}?id={MAIN_IVR_STABLE}&version=14.0&objectType=WORKFLOW")),
+        (404, &job),
+    ] {
+        refused(simulator, status, "GET", path);
+    }
+}
+
+#[test]
+fn nothing_of_the_contract_is_left_unanswered() {
+    let simulator = Simulator::start();
+    for operation in contract::operations() {
+        let answer = simulator.api(&operation.method, &operation.path.replace(['{', '}'], ""), "");
+        assert_ne!(answer.json()["code"], "not.simulated", "{} {}", operation.method, operation.path);
+    }
+    let seen = simulator.control("GET", "/_simulator/requests", json!({}));
+    let unmatched: Vec<&String> = seen.as_object().unwrap().keys().filter(|line| line.contains("unmatched")).collect();
+    assert!(unmatched.is_empty(), "{unmatched:?}");
 }

@@ -36,10 +36,13 @@ impl ApiError {
 
     /// What the vendor says of a path that leads nowhere, whether or not it does.
     pub(super) fn masked(path: &str) -> ApiError {
-        if path.starts_with("/api/v2/flows/") && !path.starts_with("/api/v2/flows/datatables") {
-            return ApiError::no_flow();
+        let table = path.strip_prefix("/api/v2/flows/datatables/");
+        match table {
+            Some(rest) if rest.contains("/rows/") => ApiError::not_found("flows.datatables.row.not.found", "Could not find the row."),
+            Some(_) => ApiError::not_found("flows.datatables.not.found", "Could not find the data table."),
+            None if path.starts_with("/api/v2/flows/") => ApiError::no_flow(),
+            None => ApiError::of_status(404, None),
         }
-        ApiError::of_status(404, None)
     }
 
     pub(super) fn no_flow() -> ApiError {

@@ -176,11 +176,12 @@ pub(super) fn conversation_json(organization: &Organization, conversation: &Conv
 }
 
 impl Request {
-    /// The query of a job, which has no paging; the limits of its length are not simulated.
-    pub(super) fn of_job(body: &[u8]) -> Result<Request, ApiError> {
-        let mut query: Map<String, Value> = serde_json::from_slice(body).map_err(|error| ApiError::bad_request(error.to_string()))?;
-        query.retain(|name, _| !["limit", "startOfDayIntervalMatching"].contains(&name.as_str()));
-        serde_json::from_value(Value::Object(query)).map_err(|error| ApiError::bad_request(error.to_string()))
+    /// The query of a job, which has no paging, and how many conversations it wants at most.
+    pub(super) fn of_job(body: &[u8]) -> Result<(Request, usize), ApiError> {
+        let refused = |error: serde_json::Error| ApiError::bad_request(error.to_string());
+        let mut query: Map<String, Value> = serde_json::from_slice(body).map_err(refused)?;
+        let most = query.remove("limit").and_then(|limit| limit.as_u64()).map_or(usize::MAX, |limit| limit as usize);
+        Ok((serde_json::from_value(Value::Object(query)).map_err(refused)?, most))
     }
 }
 

@@ -32,12 +32,12 @@ pub(super) fn routes() -> Router<Shared> {
 }
 
 async fn create(State(shared): State<Shared>, body: Bytes) -> Result<(StatusCode, Json<Value>), ApiError> {
-    let request = Request::of_job(&body)?;
+    let (request, most) = Request::of_job(&body)?;
     let mut organization = enter(&shared);
     let submitted = organization.now;
     let in_lake = |start: i64| start <= (submitted - LAG).as_millisecond();
     let found = search(&organization, &request)?;
-    let found = found.into_iter().filter(|c| in_lake(c.start)).map(|c| (c.start, c.id.clone())).collect();
+    let found = found.into_iter().filter(|c| in_lake(c.start)).take(most).map(|c| (c.start, c.id.clone())).collect();
     let id = organization.mint("details job");
     organization.details_jobs.insert(id.clone(), DetailsJob { submitted, looks: 0, found });
     Ok((StatusCode::ACCEPTED, Json(json!({"jobId": id}))))
