@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use serin_controller::ports::{Analytics, Changed, Clock, CohortFlows, Running, Unmeasured};
 use serin_core::cohort::Cohort;
 use serin_core::measurement::{self, Counts, Window};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 /// Flows of one query, two per rollout: 1,000 rollouts are ten queries, and with the details' pages 22 of a minute's 300 requests.
 const ROLLOUTS_PER_QUERY: usize = 100;
@@ -114,11 +114,11 @@ impl Source {
     fn read(self, answer: Aggregates, flows: &[&CohortFlows], from: Timestamp, to: Timestamp) -> Result<Vec<Vec<Window>>, Error> {
         match self {
             Source::Exits => {
-                let rows = answer.rows()?;
+                let rows = by_flow(answer.rows()?, |row| &row.flow);
                 Ok(flows.iter().map(|cohorts| windows(cohorts, &rows, from, to)).collect())
             }
             Source::Outcomes => {
-                let rows = answer.outcomes()?;
+                let rows = by_flow(answer.outcomes()?, |row| &row.flow);
                 Ok(flows.iter().map(|cohorts| branches(cohorts, &rows, from, to)).collect())
             }
         }
@@ -266,10 +266,26 @@ fn is_to_agent(transfer: &str) -> bool {
     agents.iter().any(|agent| agent.eq_ignore_ascii_case(transfer))
 }
 
+/// Every rollout looks at the rows of its own flows alone: a query has many of both.
+type ByFlow<R> = HashMap<String, Vec<R>>;
+
+fn by_flow<R>(rows: Vec<R>, flow: impl Fn(&R) -> &String) -> ByFlow<R> {
+    let mut by_flow: ByFlow<R> = HashMap::new();
+    for row in rows {
+        by_flow.entry(flow(&row).clone()).or_default().push(row);
+    }
+    by_flow
+}
+
+fn of_cohorts<'a, R>(rows: &'a ByFlow<R>, cohorts: &'a CohortFlows) -> impl Iterator<Item = &'a R> {
+    let flows = BTreeSet::from([&cohorts.stable.0, &cohorts.canary.0]);
+    flows.into_iter().filter_map(|flow| rows.get(flow)).flatten()
+}
+
 /// One window for each minute in which a row was seen on either side.
-fn windows(cohorts: &CohortFlows, rows: &[Row], from: Timestamp, to: Timestamp) -> Vec<Window> {
+fn windows(cohorts: &CohortFlows, rows: &ByFlow<Row>, from: Timestamp, to: Timestamp) -> Vec<Window> {
     let mut by_minute: BTreeMap<Timestamp, Window> = BTreeMap::new();
-    for row in rows.iter().filter(|row| from <= row.minute && row.minute < to) {
+    for row in of_cohorts(rows, cohorts).filter(|row| from <= row.minute && row.minute < to) {
         let runs = |(flow, version): &(String, String)| *flow == row.flow && *version == row.version;
         let sides = [(Cohort::Stable, &cohorts.stable), (Cohort::Canary, &cohorts.canary)];
         for (cohort, _) in sides.into_iter().filter(|(_, side)| runs(side)) {
@@ -293,10 +309,10 @@ fn count(counts: &mut Counts, row: &Row) {
 
 /// One window for each minute in which a branch began its outcome. A branch that fails its outcome is an error, whatever became of the
 /// call; how else it ended the outcome does not tell.
-fn branches(cohorts: &CohortFlows, rows: &[OutcomeRow], from: Timestamp, to: Timestamp) -> Vec<Window> {
+fn branches(cohorts: &CohortFlows, rows: &ByFlow<OutcomeRow>, from: Timestamp, to: Timestamp) -> Vec<Window> {
     let Some(outcomes) = &cohorts.outcomes else { return Vec::new() };
     let mut by_minute: BTreeMap<Timestamp, Window> = BTreeMap::new();
-    for row in rows.iter().filter(|row| from <= row.minute && row.minute < to) {
+    for row in of_cohorts(rows, cohorts).filter(|row| from <= row.minute && row.minute < to) {
         let sides = [(Cohort::Stable, &cohorts.stable, &outcomes.stable), (Cohort::Canary, &cohorts.canary, &outcomes.canary)];
         let is_of = |(flow, version): &(String, String), outcome: &String| {
             *flow == row.flow && *outcome == row.outcome && row.version.as_ref().is_none_or(|v| v == version)
@@ -304,10 +320,10 @@ fn branches(cohorts: &CohortFlows, rows: &[OutcomeRow], from: Timestamp, to: Tim
         for (cohort, _, _) in sides.into_iter().filter(|(_, side, outcome)| is_of(side, outcome)) {
             let window = by_minute.entry(row.minute).or_insert_with(|| Window { start: row.minute, counts: Default::default() });
             let counts = window.counts.side(cohort);
-            let failed = row.failed.min(row.begun);
-            counts.calls = counts.calls.saturating_add(row.begun);
-            counts.errors = counts.errors.saturating_add(failed);
-            counts.contained = counts.contained.saturating_add(row.begun - failed);
+            // No failure goes missing, should the vendor tell it in another minute than its beginning.
+            counts.calls = counts.calls.saturating_add(row.begun.max(row.failed));
+            counts.errors = counts.errors.saturating_add(row.failed);
+            counts.contained = counts.contained.saturating_add(row.begun.saturating_sub(row.failed));
         }
     }
     by_minute.into_values().collect()

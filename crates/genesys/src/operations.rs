@@ -133,7 +133,7 @@ pub const LIST_ROWS: Operation = Operation {
     permissions: &["architect:datatable:view", "architect:datatableRow:view"],
     client: Client::Both,
     repeatable: true,
-    why: "to confirm that a row does not exist",
+    why: "to confirm that there is no such row",
 };
 /// Reads a row of a data table.
 pub const GET_ROW: Operation = Operation {

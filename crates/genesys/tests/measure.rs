@@ -131,7 +131,13 @@ async fn branches_of_one_flow_are_told_apart_by_their_outcomes() {
     // The version must be the cohort's where a row has one; other outcomes, and calls without one, are nobody's.
     let minutes: Vec<_> = measured[0].iter().map(|w| (w.start, w.counts.stable, w.counts.canary)).collect();
     let calls = |calls, errors| Counts { calls, errors, contained: calls - errors, ..Counts::default() };
-    assert_eq!(minutes, [(at("10:00"), calls(50, 2), calls(10, 7)), (at("10:01"), calls(4, 0), Counts::default())]);
+    let expected = [
+        (at("10:00"), calls(50, 2), calls(10, 7)),
+        (at("10:01"), calls(4, 0), Counts::default()),
+        // A failure that is told without its beginning.
+        (at("10:03"), Counts::default(), calls(2, 2)),
+    ];
+    assert_eq!(minutes, expected);
     assert_eq!(measured[1].len(), 2);
     let bodies = stub.bodies(QUERY);
     assert_eq!(bodies[1]["groupBy"], serde_json::json!(["flowId", "flowVersion", "flowOutcomeId"]));
@@ -145,7 +151,7 @@ async fn details_are_not_asked_of_branches() {
     let genesys = client(&stub, &JumpingClock::new(), &Vault::default());
     let outcomes = Outcomes { stable: "o-1".into(), canary: "o-2".into() };
     let in_flow = CohortFlows { outcomes: Some(outcomes), ..cohorts(("blue", "14.0"), ("blue", "14.0")) };
-    assert_eq!(genesys.measure(&[in_flow], at("10:00"), at("10:05")).await.unwrap()[0].len(), 2);
+    assert_eq!(genesys.measure(&[in_flow], at("10:00"), at("10:05")).await.unwrap()[0].len(), 3);
     assert_eq!(stub.lines(), ["POST /oauth/token", QUERY]);
 }
 

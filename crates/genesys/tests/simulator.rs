@@ -198,7 +198,7 @@ async fn a_row_is_made_replaced_and_watched() {
     // A throttle in disguise: the row is there.
     let path = format!("/api/v2/flows/datatables/{DEPLOYMENT_CONTROL}/rows/main_ivr");
     fault(&base, json!({"kind": "masked_not_found", "path": path, "method": "GET", "times": 1})).await;
-    assert!(genesys.pointer(DEPLOYMENT_CONTROL, &row).await.unwrap_err().reason.contains("look again"));
+    assert_eq!(genesys.pointer(DEPLOYMENT_CONTROL, &row).await.unwrap(), Some(to(Weight::ZERO, 4)));
 
     // Our own writes are nobody's; a person's are.
     assert_eq!(genesys.changed_by(Changed::Table(DEPLOYMENT_CONTROL), long_ago()).await, None);
