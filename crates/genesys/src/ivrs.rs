@@ -40,8 +40,7 @@ impl<S: CredentialsSource, C: Clock> Genesys<S, C> {
     /// An IVR configuration.
     pub async fn ivr(&self, id: &str) -> Result<Ivr, Error> {
         let doing = format!("reading ivr configuration {id}");
-        let request = Request { path: &[id], ..Request::of(&operations::GET_IVR, doing) };
-        Ok(Ivr::from(self.call::<Wire>(&request, self.deadline()).await?))
+        read(&doing, self.whole_ivr(&doing, id, self.deadline()).await?)
     }
 
     /// Leads the open hours' calls to another flow, everything else staying as it is; the configuration after it. `Conflict` if it no
@@ -49,8 +48,7 @@ impl<S: CredentialsSource, C: Clock> Genesys<S, C> {
     pub async fn repoint(&self, id: &str, to_flow: &str, version: i64) -> Result<Ivr, Error> {
         let until = self.deadline();
         let doing = format!("leading ivr configuration {id} to flow {to_flow}");
-        let get = Request { path: &[id], ..Request::of(&operations::GET_IVR, &doing) };
-        let mut found: Map<String, Value> = self.call(&get, until).await?;
+        let mut found = self.whole_ivr(&doing, id, until).await?;
         let leads_there = found.get(OPEN).and_then(|flow| flow["id"].as_str()) == Some(to_flow);
         if !leads_there {
             expect_version(&doing, &found, version)?;
@@ -58,8 +56,18 @@ impl<S: CredentialsSource, C: Clock> Genesys<S, C> {
             let put = Request { path: &[id], body: Some(found.into()), ..Request::of(&operations::PUT_IVR, &doing) };
             found = self.put_versioned(&put, until).await?;
         }
-        let read = serde_json::from_value::<Wire>(found.into()).map_err(|_| Error::unreadable(&doing, "it is no ivr configuration"))?;
-        Ok(Ivr::from(read))
+        read(&doing, found)
+    }
+
+    /// With what Serin does not read of it. "Not found" may be a throttle in disguise: it stands once the list is without it, too.
+    async fn whole_ivr(&self, doing: &str, id: &str, until: Timestamp) -> Result<Map<String, Value>, Error> {
+        match self.call(&Request { path: &[id], ..Request::of(&operations::GET_IVR, doing) }, until).await {
+            Err(not_found @ Error::NotFound { .. }) => {
+                let all: Vec<Map<String, Value>> = self.list(&Request::of(&operations::LIST_IVRS, doing), until).await?;
+                all.into_iter().find(|ivr| ivr.get("id").and_then(Value::as_str) == Some(id)).ok_or(not_found)
+            }
+            answer => answer,
+        }
     }
 
     /// Sends something that holds the version that it is based on. The vendor says in several ways that it has another by now.
@@ -78,6 +86,11 @@ impl<S: CredentialsSource, C: Clock> Genesys<S, C> {
             false => Err(refusal),
         }
     }
+}
+
+fn read(doing: &str, ivr: Map<String, Value>) -> Result<Ivr, Error> {
+    let wire: Wire = serde_json::from_value(ivr.into()).map_err(|_| Error::unreadable(doing, "it is no ivr configuration"))?;
+    Ok(Ivr::from(wire))
 }
 
 /// What is based on another version is not sent: the vendor would refuse it, or not.

@@ -41,6 +41,10 @@ async fn ivr_configurations_are_listed_with_the_flows_they_lead_to() {
     };
     assert_eq!((&ivrs[0], ivrs[1].open_flow.as_deref()), (&expected, None));
     assert_eq!(genesys(&stub).ivr("ivr-1").await.unwrap(), expected);
+    // There is none only if the list says so too.
+    let masked = Stub::start().await.on(IVRS, [ok("ivrs.json")]);
+    assert_eq!(genesys(&masked).ivr("ivr-1").await.unwrap(), expected);
+    assert!(matches!(genesys(&masked).ivr("ivr-9").await, Err(Error::NotFound { .. })));
 }
 
 #[tokio::test]
