@@ -103,7 +103,7 @@ impl Stage {
     pub fn start(&self, plan: Plan) -> Result<String, InterventionError> {
         let process = self.world.process("cli");
         let request = self.request("a release");
-        run(&process, intervene::start(&process, &process, plan, &request)).expect("the pipeline does not crash")
+        run(&process, intervene::start(&process, &process, &process, plan, &request)).expect("the pipeline does not crash")
     }
 
     /// Opens a rollout that must be accepted.
@@ -127,12 +127,12 @@ impl Stage {
     pub fn person(&self, flow: &str, action: Action) -> Option<Result<Rollout, InterventionError>> {
         let process = self.world.process("cli");
         let (flow, request) = (name(flow), self.request("as I see fit"));
-        run(&process, intervene::intervene(&process, &process, &process, &flow, action, &request))
+        run(&process, intervene::intervene(&process, &process, &process, &process, &flow, action, &request))
     }
 
     /// A person's request, now.
     pub fn request(&self, reason: &str) -> Request {
-        Request { by: "sam".into(), reason: reason.into(), now: self.rollout_now() }
+        Request { by: "sam".into(), reason: reason.into(), now: self.rollout_now(), stage: "test".into() }
     }
 
     fn rollout_now(&self) -> Timestamp {
@@ -148,11 +148,16 @@ impl Stage {
         run(&process, evaluator_tick(&process, self.rollout_now(), self.clock))
     }
 
+    fn task(&self, process: &Process) -> Run {
+        let region = Some("us-east-1".to_owned());
+        Run { time: self.rollout_now(), clock: self.clock, id: process.name.clone(), stage: "test".into(), region }
+    }
+
     /// One run of the executor's schedule now; `None` if it crashed.
     pub fn work(&self) -> Option<Result<Vec<Worked>, LedgerError>> {
         let process = self.world.process("executor");
         let ports = work::Ports { ledger: &process, parameters: &process, flows: &process, notifier: &process, clock: &process };
-        let task = Run { time: self.rollout_now(), clock: self.clock, id: process.name.clone() };
+        let task = self.task(&process);
         run(&process, work::work(&ports, &task))
     }
 
@@ -160,7 +165,7 @@ impl Stage {
     pub fn serve(&self, request: &RollbackRequest, sent: Timestamp) -> Option<Result<Worked, LedgerError>> {
         let process = self.world.process("executor");
         let ports = work::Ports { ledger: &process, parameters: &process, flows: &process, notifier: &process, clock: &process };
-        let task = Run { time: self.rollout_now(), clock: self.clock, id: process.name.clone() };
+        let task = self.task(&process);
         run(&process, work::serve(&ports, &task, request, sent))
     }
 

@@ -461,7 +461,7 @@ fn a_persons_abort_that_meets_a_tick_keeps_its_author_and_blames_nobody() {
             // The person goes so far, the tick takes some steps, then both in turns.
             polls <= turn || (polls > turn + 12 && polls % 2 == 0)
         };
-        let abort = intervene::intervene(&person, &person, &person, &flow, Action::Abort, &request);
+        let abort = intervene::intervene(&person, &person, &person, &person, &flow, Action::Abort, &request);
         let (aborted, ticked) = race(abort, evaluator_tick(&tick, time, RolloutClock::Wall), order);
         stage.world.state().interleaved = false;
         ticked.unwrap();

@@ -2,7 +2,7 @@
 #![allow(clippy::unwrap_used)]
 
 use serin_acceptance::drive::{Stage, sequential_policy};
-use serin_acceptance::world::Behavior;
+use serin_acceptance::world::{Behavior, Way};
 use serin_controller::intervene::Action;
 use serin_core::phase::{Event, Phase};
 use serin_core::policy::{Minutes, Policy, Rule};
@@ -20,7 +20,7 @@ fn plan(version: &str, policy: Policy) -> Plan {
 /// Two hours after callers came to the flow.
 fn stage() -> Stage {
     let stage = Stage::new(&[FLOW]);
-    stage.world.state().traffic.direct = true;
+    stage.world.state().traffic.way = Way::Direct;
     let later = stage.world.state().now + serin_acceptance::drive::minutes(120);
     stage.world.advance_to(later);
     stage

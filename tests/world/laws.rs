@@ -1,6 +1,6 @@
 //! What must hold while ports are called. What is found goes to `violations`, so that it survives whatever the code does next.
 
-use super::{State, Writer};
+use super::{State, Traffic, Writer};
 use serin_core::ledger::{Hash, verify};
 use serin_core::phase::{Event, Phase};
 use serin_core::policy::Mode;
@@ -52,6 +52,15 @@ impl State {
         }
     }
 
+    /// Law 4, at each write of the row by a function: all calls only as the record says. Where functions run side by side the row may be
+    /// late, since the vendor has no compare-and-set; that it is made up for is checked at rest.
+    pub(super) fn law_of_the_row(&mut self, flow: &FlowName) {
+        let recorded = self.rollout(flow).map_or(Weight::ZERO, |r| r.settled_weight());
+        if !self.interleaved && self.pointed_weight(flow) > recorded {
+            self.violated(4, format!("{flow}: the row sends all calls to the canary, the record says {recorded} %"));
+        }
+    }
+
     /// Laws 1, 2 and 4, at each entry.
     pub(super) fn law_of_entries(&mut self, flow: &FlowName) {
         let entry = self.books[flow].entries.last().expect("one was just recorded").entry.clone();
@@ -67,7 +76,7 @@ impl State {
         let first = policy.step_after(Weight::ZERO);
         let rises = match &entry.event {
             Event::StepStarted { weight, .. } => Some(*weight) != first,
-            Event::PromotionStarted { .. } => first.is_some() && !rollout.is_unsplit(),
+            Event::PromotionStarted { .. } => first.is_some() && !rollout.goes_at_once(),
             Event::BakeFinished => true,
             _ => false,
         };
@@ -88,16 +97,20 @@ impl State {
         {
             self.violated(4, format!("{flow}: {} by {} in a rollout that is only observed", entry.event.name(), entry.by));
         }
-        let runs = self.flows[&rollout.plan.canary.flow_id].configuration().to_owned();
-        let healthy = self.traffic.noise.is_none() && self.traffic.behavior[&runs].error < 0.05;
-        if matches!(&entry.event, Event::RollbackStarted { cause: Cause::Breach(_) }) && healthy {
-            self.violated(2, format!("{flow}: {} while configuration `{runs}` is healthy", entry.why));
+        if matches!(&entry.event, Event::RollbackStarted { cause: Cause::Breach(_) }) && self.runs_healthy(&rollout) {
+            self.violated(2, format!("{flow}: {} while what the canary flow runs is healthy", entry.why));
         }
         if let Event::StepStarted { weight, .. } = &entry.event
             && !policy.weights().contains(weight)
         {
             self.violated(4, format!("{flow}: {weight} % is no step of the plan"));
         }
+    }
+
+    /// Whether the canary flow runs what fails hardly ever, by even counts, as far as this world knows.
+    fn runs_healthy(&self, rollout: &Rollout) -> bool {
+        let Traffic { elsewhere, noise, behavior, .. } = &self.traffic;
+        !elsewhere && noise.is_none() && behavior[self.flows[&rollout.plan.canary.flow_id].configuration()].error < 0.05
     }
 
     /// Law 9: who restores has the one right to.
@@ -122,7 +135,10 @@ impl State {
             }
             let offered = self.offered(&flow);
             let writer: Option<Writer> = self.last_writer(&flow);
-            if offered > rollout.phase.weight() {
+            let by_row = rollout.plan.pointer.is_some();
+            let offered = if by_row { self.pointed_weight(&flow) } else { offered };
+            let writer = if by_row { None } else { writer };
+            if offered > rollout.desired_weight() {
                 self.violated(4, format!("{flow}: {offered} % at rest in {}, last written by {writer:?}", rollout.phase));
             }
             let hand = self.projections.get(&flow).and_then(|p| p.hand);

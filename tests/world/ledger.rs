@@ -50,6 +50,11 @@ impl FlowBook {
         (!entries.is_empty()).then(|| Rollout::replay(entries.iter().map(|s| &s.entry)).unwrap())
     }
 
+    /// Windows of every rollout that were recorded, oldest first.
+    pub fn windows(&self) -> Vec<Window> {
+        self.windows.values().flatten().copied().collect()
+    }
+
     /// Whether ticks visit it.
     pub fn is_active(&self) -> bool {
         self.active.is_some()

@@ -8,15 +8,17 @@ mod laws;
 mod ledger;
 mod notifier;
 mod parameters;
+mod rows;
 mod traffic;
 
 pub use flows::FlowInGenesys;
 pub use ledger::FlowBook;
 pub use parameters::{Projection, Writer};
-pub use traffic::{Behavior, Traffic};
+pub use rows::Found;
+pub use traffic::{Behavior, OUTCOMES, TABLE, Traffic, Way};
 
 use jiff::{SignedDuration, Timestamp};
-use serin_controller::ports::{Clock, Notice};
+use serin_controller::ports::{Clock, Notice, Pointer};
 use serin_core::rollout::FlowName;
 use std::cell::{Cell, RefCell, RefMut};
 use std::collections::{BTreeMap, BTreeSet};
@@ -108,6 +110,10 @@ pub struct State {
     late: Vec<(usize, FlowName, serin_core::weight::Weight)>,
     /// Genesys Cloud's flows.
     pub flows: BTreeMap<String, FlowInGenesys>,
+    /// Rows of the data table [`TABLE`].
+    pub rows: BTreeMap<FlowName, Pointer>,
+    /// What a look before a rollout finds.
+    pub found: Found,
     /// Who changed a row of the data table last, as the vendor's audit tells.
     pub rows_changed_by: Option<String>,
     /// Calls, and how they end.
@@ -160,6 +166,8 @@ impl World {
             heartbeat: None,
             late: Vec::new(),
             flows: in_genesys,
+            rows: BTreeMap::new(),
+            found: Found::default(),
             rows_changed_by: None,
             traffic: Traffic::new(&names, epoch()),
             told: Vec::new(),

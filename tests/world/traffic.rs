@@ -5,6 +5,7 @@ use jiff::{SignedDuration, Timestamp};
 use serin_controller::ports::{Analytics, Changed, CohortFlows, Running, Unmeasured};
 use serin_core::measurement::{Comparison, Counts, Window};
 use serin_core::rollout::FlowName;
+use serin_core::weight::Weight;
 use std::collections::BTreeMap;
 
 /// How the calls of a configuration end; shares of all calls, the rest is served.
@@ -18,6 +19,24 @@ pub struct Behavior {
     pub transfer: f64,
 }
 
+/// How callers reach the flows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Way {
+    /// A cop asks the Data Action.
+    Asked,
+    /// A cop reads the row of the table [`TABLE`].
+    ByRow,
+    /// `{flow}-canary` asks the Data Action, and branches inside.
+    Inside,
+    /// `{flow}-canary` gets all calls.
+    Direct,
+}
+
+/// The data table.
+pub const TABLE: &str = "deployment-control";
+/// Outcomes of the branches of a flow that branches inside.
+pub const OUTCOMES: (&str, &str) = ("outcome-old", "outcome-new");
+
 /// Calls, and how they end.
 #[derive(Debug)]
 pub struct Traffic {
@@ -27,8 +46,10 @@ pub struct Traffic {
     pub noise: Option<fastrand::Rng>,
     /// Minutes after which a call is counted unless it failed: analytics count when things end.
     pub call_minutes: u32,
-    /// Flows that callers reach without a split: `{flow}-canary` gets all calls.
-    pub direct: bool,
+    /// How callers reach the flows.
+    pub way: Way,
+    /// Whether flows and callers are another organization's, which this world only hears of.
+    pub elsewhere: bool,
     /// Whether the analytics answer with nothing.
     pub silent: bool,
     /// By configuration.
@@ -54,7 +75,8 @@ impl Traffic {
             calls_per_minute: 600,
             noise: None,
             call_minutes: 0,
-            direct: false,
+            way: Way::Asked,
+            elsewhere: false,
             silent: false,
             behavior: behavior.into_iter().map(|(hash, b)| (hash.to_owned(), b)).collect(),
             flows: flows.to_vec(),
@@ -89,24 +111,40 @@ impl Traffic {
     }
 }
 
+impl Traffic {
+    /// A branch ends its outcome: whether it did its work is all that is told.
+    fn end_outcome(&mut self, flow: &str, version: &str, outcome: &str, configuration: &str, calls: u32, minute: Timestamp) {
+        let Behavior { error, abandon, .. } = self.behavior[configuration];
+        let errors = self.part(outcome, 1, calls, error + abandon);
+        let ends = minute + MINUTE * i32::try_from(self.call_minutes).unwrap();
+        let counted = self.counted.entry((flow.to_owned(), format!("{version}/{outcome}"))).or_default();
+        *counted.entry(ends).or_default() += Counts { calls, errors, contained: calls - errors, ..Counts::default() };
+    }
+}
+
 impl State {
     /// The calls of every whole minute until now.
     pub(super) fn run_traffic(&mut self) {
-        while self.traffic.next_minute + MINUTE <= self.now {
+        while !self.traffic.elsewhere && self.traffic.next_minute + MINUTE <= self.now {
             let minute = self.traffic.next_minute;
             self.traffic.next_minute = minute + MINUTE;
             for flow in self.traffic.flows.clone() {
-                let weight = self.answer(&flow, "any").weight;
-                let calls = self.traffic.calls_per_minute;
-                let canary = match self.traffic.direct {
-                    true => calls,
-                    false => self.traffic.part(flow.as_str(), 0, calls, weight.percent() / 100.0),
+                let weight = match self.traffic.way {
+                    Way::Asked | Way::Inside => self.answer(&flow, "any").weight,
+                    Way::ByRow => self.pointed_weight(&flow),
+                    Way::Direct => Weight::FULL,
                 };
+                let calls = self.traffic.calls_per_minute;
+                let canary = self.traffic.part(flow.as_str(), 0, calls, weight.percent() / 100.0).min(calls);
                 for (slot, calls) in [("stable", calls - canary), ("canary", canary)] {
-                    let id = format!("{flow}-{slot}");
+                    let inside = self.traffic.way == Way::Inside;
+                    let id = format!("{flow}-{}", if inside { "canary" } else { slot });
                     let (version, configuration) = (self.flows[&id].runs().to_owned(), self.flows[&id].configuration().to_owned());
-                    let behavior = self.traffic.behavior[&configuration];
-                    self.traffic.end(&id, &version, behavior, calls, minute);
+                    match (inside, slot) {
+                        (false, _) => self.traffic.end(&id, &version, self.traffic.behavior[&configuration], calls, minute),
+                        (true, "stable") => self.traffic.end_outcome(&id, &version, OUTCOMES.0, "good", calls, minute),
+                        (true, _) => self.traffic.end_outcome(&id, &version, OUTCOMES.1, &configuration, calls, minute),
+                    }
                 }
             }
         }
@@ -118,6 +156,10 @@ impl Analytics for Process {
         let count = |s: &mut State| {
             let silent = s.traffic.silent;
             let counted = &s.traffic.counted;
+            let key = |(flow, version): &(String, String), outcome: Option<&String>| match outcome {
+                Some(outcome) => (flow.clone(), format!("{version}/{outcome}")),
+                None => (flow.clone(), version.clone()),
+            };
             let at = |of: &(String, String), minute: Timestamp| match silent {
                 true => Counts::default(),
                 false => counted.get(of).and_then(|m| m.get(&minute)).copied().unwrap_or_default(),
@@ -125,8 +167,11 @@ impl Analytics for Process {
             let minutes = (0..to.duration_since(from).as_mins()).map(|n| from + SignedDuration::from_mins(n));
             let minutes: Vec<Timestamp> = minutes.collect();
             let of_flow = |flow: &CohortFlows| {
-                let window =
-                    |m: &Timestamp| Window { start: *m, counts: Comparison { stable: at(&flow.stable, *m), canary: at(&flow.canary, *m) } };
+                let (stable, canary) = (
+                    key(&flow.stable, flow.outcomes.as_ref().map(|o| &o.stable)),
+                    key(&flow.canary, flow.outcomes.as_ref().map(|o| &o.canary)),
+                );
+                let window = |m: &Timestamp| Window { start: *m, counts: Comparison { stable: at(&stable, *m), canary: at(&canary, *m) } };
                 minutes.iter().map(window).collect()
             };
             Ok(flows.iter().map(of_flow).collect())
@@ -145,7 +190,7 @@ impl Analytics for Process {
     async fn changed_by(&self, what: Changed<'_>, _since: Timestamp) -> Option<String> {
         let look = |s: &mut State| match what {
             Changed::Flow(flow) => Ok(s.flows[flow].published_by.clone()),
-            Changed::Table(_) => Ok(s.rows_changed_by.clone()),
+            Changed::Row { .. } => Ok(s.rows_changed_by.clone()),
         };
         self.step("analytics.changed_by", "", || (), look).await.ok().flatten()
     }

@@ -2,6 +2,7 @@
 #![allow(clippy::print_stdout)] // what a command has to say goes to standard output
 
 mod file;
+mod genesys;
 mod history;
 mod plan;
 mod replay;
@@ -12,11 +13,11 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use jiff::Timestamp;
 use serin_aws::{DynamoLedger, ParameterStore, WallClock};
 use serin_controller::evaluate::recall;
-use serin_controller::intervene::{Action, Request, gate, intervene, start};
+use serin_controller::intervene::{Action, Gate, Request, gate, intervene, start};
 use serin_controller::ports::{Ledger, Parameters};
 use serin_controller::record::{Opened, open};
 use serin_core::policy::LowVolume;
-use serin_core::rollout::FlowName;
+use serin_core::rollout::{FlowName, Plan, Strategy};
 use serin_core::summary::hour;
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -45,6 +46,9 @@ struct Place {
     /// How to print
     #[arg(long, short, value_enum, default_value = "table", global = true)]
     output: Output,
+    /// Genesys Cloud's API, such as https://api.mypurecloud.com; only `adopt` and rollouts by a row of a data table need it
+    #[arg(long, env = "GENESYS_API", global = true)]
+    genesys_api: Option<String>,
     /// The rollout's time, RFC 3339; only on the stage `local`, whose clock is the events'
     #[arg(long, env = "SERIN_TIME", global = true)]
     time: Option<Timestamp>,
@@ -127,6 +131,26 @@ enum Command {
         #[arg(long, conflicts_with_all = ["file", "policy"])]
         stdio: bool,
     },
+    /// Lead a number to the traffic cop instead of to its flow, or back
+    ///
+    /// Says what is there, what comes and what changes in reports. Changes something only with --yes: the open hours' flow of one IVR
+    /// configuration, on the version that was looked at.
+    Adopt {
+        /// Rollout file (YAML); its stable flow is what callers have without the traffic cop
+        file: PathBuf,
+        /// IVR configuration (id)
+        #[arg(long)]
+        ivr: String,
+        /// The traffic cop (flow id)
+        #[arg(long)]
+        cop: String,
+        /// The other way: from the traffic cop back to the flow
+        #[arg(long)]
+        undo: bool,
+        /// Do it
+        #[arg(long)]
+        yes: bool,
+    },
     /// May a flow be deployed now? 0 yes, 10 a rollout is not finished, 11 lockout, 20 could not tell (a no)
     Gate {
         /// The flow
@@ -203,6 +227,7 @@ async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
     }
     // A file is refused before anything is contacted.
     let plan = match &command {
+        Command::Adopt { file, .. } => Some(file::read(file)?),
         Command::Start { file, accept_low_power, off_hours_full, .. } => {
             let mut plan = file::read(file)?;
             if *accept_low_power {
@@ -219,12 +244,14 @@ async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
     let ledger = DynamoLedger::new(&aws, table);
     let parameters = ParameterStore::new(&aws, place.stage.clone());
     let now = place.time.unwrap_or_else(Timestamp::now);
+    let genesys = genesys::Place { aws: &aws, stage: &place.stage, api: place.genesys_api.as_deref() };
+    let hands = Hands { ledger: &ledger, parameters: &parameters, genesys: &genesys, stage: &place.stage, now };
     match command {
         Command::Validate { .. } | Command::Replay { .. } | Command::Plan(_) => {}
         Command::Start { why, .. } => {
             let plan = plan.context("a start has a file")?;
             let (flow, expected) = (plan.flow.clone(), plan::expected(&plan.policy));
-            let id = start(&ledger, &WallClock, plan, &request(why, now)).await?;
+            let id = start(&ledger, &parameters, &WallClock, plan, &hands.request(why)).await?;
             println!("{flow}: rollout {id} opened; `serin status {flow}` shows where it stands");
             if let Some(expected) = expected {
                 println!("{expected}");
@@ -238,12 +265,16 @@ async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
                 false => show::ledger(&opened, place.output == Output::Json)?,
             }
         }
-        Command::Pause(on) => act(&ledger, &parameters, on, Action::Pause, now).await?,
-        Command::Approve(on) => act(&ledger, &parameters, on, Action::Approve, now).await?,
-        Command::Resume(on) => act(&ledger, &parameters, on, Action::Resume, now).await?,
-        Command::Abort(on) => act(&ledger, &parameters, on, Action::Abort, now).await?,
-        Command::Rollback(on) => act(&ledger, &parameters, on, Action::Rollback, now).await?,
-        Command::Clear(on) => act(&ledger, &parameters, on, Action::Clear, now).await?,
+        Command::Pause(on) => hands.act(on, Action::Pause).await?,
+        Command::Approve(on) => hands.act(on, Action::Approve).await?,
+        Command::Resume(on) => hands.act(on, Action::Resume).await?,
+        Command::Abort(on) => hands.act(on, Action::Abort).await?,
+        Command::Rollback(on) => hands.act(on, Action::Rollback).await?,
+        Command::Clear(on) => hands.act(on, Action::Clear).await?,
+        Command::Adopt { ivr, cop, undo, yes, .. } => {
+            let plan = plan.context("an adoption has a file")?;
+            adopt(&genesys, &ledger, &plan, [&ivr, &cop], undo, yes).await?;
+        }
         Command::Gate { flow } => {
             let answer = gate(&ledger, &WallClock, &flow).await?;
             println!("{flow}: {answer}");
@@ -283,13 +314,56 @@ async fn exported(ledger: &DynamoLedger, opened: &Opened) -> anyhow::Result<()> 
     print(&history::export(&opened.book.entries, &windows).collect::<Vec<_>>().join("\n"))
 }
 
-fn request(why: Why, now: Timestamp) -> Request {
-    Request { by: why.by, reason: why.reason, now }
+/// What a person's command needs.
+struct Hands<'a> {
+    ledger: &'a DynamoLedger,
+    parameters: &'a ParameterStore,
+    genesys: &'a genesys::Place<'a>,
+    stage: &'a str,
+    now: Timestamp,
 }
 
-async fn act(ledger: &DynamoLedger, parameters: &ParameterStore, on: On, action: Action, now: Timestamp) -> anyhow::Result<()> {
-    let rollout = intervene(ledger, parameters, &WallClock, &on.flow, action, &request(on.why, now)).await?;
-    println!("{}: rollout {} stands at {}", on.flow, rollout.id, rollout.phase);
+impl Hands<'_> {
+    fn request(&self, why: Why) -> Request {
+        Request { by: why.by, reason: why.reason, now: self.now, stage: self.stage.to_owned() }
+    }
+
+    async fn act(&self, on: On, action: Action) -> anyhow::Result<()> {
+        let request = self.request(on.why);
+        let rollout = intervene(self.ledger, self.parameters, self.genesys, &WallClock, &on.flow, action, &request).await?;
+        println!("{}: rollout {} stands at {}", on.flow, rollout.id, rollout.phase);
+        Ok(())
+    }
+}
+
+async fn adopt(
+    genesys: &genesys::Place<'_>,
+    ledger: &DynamoLedger,
+    plan: &Plan,
+    [ivr, cop]: [&str; 2],
+    undo: bool,
+    yes: bool,
+) -> anyhow::Result<()> {
+    if plan.strategy == Strategy::InFlow || plan.strategy == Strategy::PublishWatch {
+        return Err(anyhow!("strategy {} needs no traffic cop: there is nothing to adopt", plan.strategy.name()));
+    }
+    // In the middle of a rollout the way back would take its canary's calls along.
+    match gate(ledger, &WallClock, &plan.flow).await? {
+        Gate::RolloutUnfinished { rollout, phase } => {
+            return Err(anyhow!("flow {}: rollout {rollout} stands at {phase}; end it first. Nothing was changed", plan.flow));
+        }
+        Gate::Open | Gate::Lockout { .. } => {}
+    }
+    let adoption = genesys::Adoption::plan(genesys.connect()?, ivr, plan.stable_flow(), cop, undo).await?;
+    println!("{}", adoption.described());
+    match yes {
+        true => println!(
+            "done: the IVR has version {} now; {}",
+            adoption.apply().await?,
+            if undo { "--undo is done" } else { "--undo takes it back" }
+        ),
+        false => println!("Nothing was changed; --yes does it."),
+    }
     Ok(())
 }
 

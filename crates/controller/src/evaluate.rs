@@ -5,7 +5,11 @@
 
 use crate::contain::{Target, contain};
 use crate::outbox;
-use crate::ports::{ActiveFlow, Analytics, Authority, Clock, CohortFlows, Lease, Ledger, LedgerError, Notifier, Parameters, Unmeasured};
+use crate::pointer;
+use crate::ports::{
+    ActiveFlow, Analytics, Authority, Changed, Clock, CohortFlows, Lease, Ledger, LedgerError, Notifier, Parameters, Pointer, Rows,
+    Unmeasured,
+};
 use crate::record::{Opened, Record, open, record};
 use futures::future::join_all;
 use jiff::{SignedDuration, Timestamp};
@@ -136,6 +140,8 @@ const REREAD: SignedDuration = RESTATED;
 const BASELINE: SignedDuration = SignedDuration::from_hours(2);
 /// Rollouts whose flows are looked at in a tick, besides those that are about to rise.
 const LOOKED_AT: usize = 10;
+/// After a change the row that sends the calls is looked at by every tick for so long.
+const LATELY: SignedDuration = SignedDuration::from_mins(10);
 /// How far back the guards look, at most.
 const GUARDS_REACH: SignedDuration = SignedDuration::from_mins(60);
 /// How long whoever contained a rollout has to record why, before a tick records that it found it so.
@@ -154,6 +160,8 @@ struct Visit {
     analysis: Option<Analysis>,
     /// What somebody changed by hand of what is being compared.
     drift: Option<String>,
+    /// The row that its traffic cop reads, if it was read.
+    row: Option<Option<Pointer>>,
     decision: Decision,
     explanation: Option<Explanation>,
     trouble: Vec<String>,
@@ -166,7 +174,7 @@ pub async fn evaluate<L, P, A, N, C>(ports: &Ports<'_, L, P, A, N, C>, tick: &Ti
 where
     L: Ledger,
     P: Parameters,
-    A: Analytics,
+    A: Analytics + Rows,
     N: Notifier,
     C: Clock,
 {
@@ -191,10 +199,10 @@ where
     for visit in &mut visits {
         settle(visit, now, fresh);
     }
-    contain_failed(ports.parameters, &mut visits, |_| true).await;
+    contain_failed(ports, tick, &mut visits, |_| true).await;
     // Only then is the vendor asked again: an answer that hangs must not stand between a failed verdict and the callers.
-    look_for_drift(ports, &mut visits, now, fresh).await;
-    contain_failed(ports.parameters, &mut visits, |visit| visit.drift.is_some()).await;
+    look_for_drift(ports, tick, &mut visits, now, fresh).await;
+    contain_failed(ports, tick, &mut visits, |visit| visit.drift.is_some()).await;
     // Only now: a ledger that hangs must not stand between a failed verdict and the callers.
     join_all(visits.iter_mut().map(|visit| record_measurements(ports.ledger, visit))).await;
     let flows = join_all(visits.iter_mut().map(|visit| act(ports, tick, visit, now))).await;
@@ -249,6 +257,7 @@ async fn visit<L: Ledger, P: Parameters, A, N, C>(
         read_from: None,
         analysis: None,
         drift: None,
+        row: None,
         decision,
         explanation: None,
         trouble,
@@ -305,8 +314,15 @@ impl Visit {
         Some(CohortFlows {
             stable: (rollout.plan.stable_flow().to_owned(), snapshot.stable_version.clone()),
             canary: (rollout.plan.canary.flow_id.clone(), canary.clone()),
-            outcomes: None,
+            outcomes: rollout.plan.outcomes.clone(),
         })
+    }
+
+    /// Whether its calls moved lately, or are about to: then the row that sends them is looked at.
+    fn has_moved(&self, now: Timestamp) -> bool {
+        let rollout = self.rollout();
+        let lately = |at: Timestamp| now.duration_since(at) < LATELY;
+        pointer::table(rollout).is_some() && (rollout.pending.is_some() || lately(rollout.phase_since) || lately(rollout.in_force.since))
     }
 
     /// Whether calls must be on stable before the decision is recorded.
@@ -317,7 +333,7 @@ impl Visit {
     /// Whether its calls are measured: those of both cohorts, and before a version is watched without a split those of the version before,
     /// which it will be compared with.
     fn is_measured(&self) -> bool {
-        self.rollout().phase.is_watched() || (self.rollout().is_unsplit() && self.rollout().phase == Phase::Preparing)
+        self.rollout().phase.is_watched() || (self.rollout().goes_at_once() && self.rollout().phase == Phase::Preparing)
     }
 
     /// The minute from which the analytics must be read: recent ones again, older ones if they were missed.
@@ -423,19 +439,28 @@ fn decided(visit: &Visit, now: Timestamp, fresh: bool) -> (Decision, Explanation
     (decision, explanation)
 }
 
-/// Whether both flows still run what is being compared. Asked of whatever is about to rise, and of some others in turn, so that the
-/// requests of a tick stay few however many rollouts there are.
-async fn look_for_drift<L, P, A: Analytics, N, C>(ports: &Ports<'_, L, P, A, N, C>, visits: &mut [Visit], now: Timestamp, fresh: bool) {
+/// Whether both flows still run what is being compared, and the row still sends the calls where it should. Asked of whatever is about to
+/// rise or has just moved, and of some others in turn, so that the requests of a tick stay few however many rollouts there are.
+async fn look_for_drift<L, P, A: Analytics + Rows, N, C>(
+    ports: &Ports<'_, L, P, A, N, C>,
+    tick: &Tick,
+    visits: &mut [Visit],
+    now: Timestamp,
+    fresh: bool,
+) {
     // Whatever is taken back already needs no second reason; what was found so may have this one.
     let open = |visit: &Visit| !visit.takes_back() || visit.decision == Decision::Rollback(Cause::FoundContained);
-    let watched: Vec<usize> = (0..visits.len()).filter(|i| visits[*i].rollout().phase.is_watched() && open(&visits[*i])).collect();
-    let turns = watched.len().div_ceil(LOOKED_AT).max(1);
+    let watched = |visit: &Visit| visit.rollout().phase.is_watched() && open(visit);
+    let looked_at: Vec<usize> =
+        (0..visits.len()).filter(|i| watched(&visits[*i]) || pointer::table(visits[*i].rollout()).is_some()).collect();
+    let turns = looked_at.len().div_ceil(LOOKED_AT).max(1);
     let turn = now.as_second().div_euclid(60).rem_euclid(turns as i64) as usize;
-    let due = watched.iter().enumerate().filter(|(n, i)| n % turns == turn || visits[**i].decision.rises()).map(|(_, i)| *i);
-    let asked: Vec<(usize, CohortFlows)> = due.filter_map(|i| Some((i, visits[i].cohorts()?))).collect();
-    let answers = join_all(asked.iter().map(|(_, cohorts)| drifted(ports.analytics, cohorts))).await;
-    for ((i, _), answer) in asked.into_iter().zip(answers) {
+    let due = |(n, i): &(usize, &usize)| n % turns == turn || visits[**i].decision.rises() || visits[**i].has_moved(now);
+    let due: Vec<usize> = looked_at.iter().enumerate().filter(due).map(|(_, i)| *i).collect();
+    let answers = join_all(due.iter().map(|i| look(ports.analytics, tick, &visits[*i], watched(&visits[*i])))).await;
+    for (i, (row, answer)) in due.into_iter().zip(answers) {
         let visit = &mut visits[i];
+        visit.row = row;
         match answer {
             Ok(None) => {}
             Ok(Some(drift)) => {
@@ -453,14 +478,43 @@ async fn look_for_drift<L, P, A: Analytics, N, C>(ports: &Ports<'_, L, P, A, N, 
     }
 }
 
-async fn drifted(analytics: &impl Analytics, cohorts: &CohortFlows) -> Result<Option<String>, Unmeasured> {
+/// The row, if there is one and it could be read, and what was changed by hand.
+async fn look(
+    analytics: &(impl Analytics + Rows),
+    tick: &Tick,
+    visit: &Visit,
+    watched: bool,
+) -> (Option<Option<Pointer>>, Result<Option<String>, Unmeasured>) {
+    let mut found = None;
+    if let Some(table) = pointer::table(visit.rollout()) {
+        let row = match analytics.pointer(table, &visit.active.flow).await {
+            Ok(row) => row,
+            Err(error) => return (None, Err(Unmeasured(error.to_string()))),
+        };
+        let standing = pointer::standing(visit.rollout(), row.as_ref(), &tick.stage);
+        found = Some(row);
+        if let (true, pointer::Standing::ByHand(what)) = (watched, standing) {
+            let by = analytics.changed_by(Changed::Row { table, row: visit.active.flow.as_str() }, visit.rollout().phase_since).await;
+            let by = by.map_or_else(|| "somebody".to_owned(), |by| format!("`{by}`"));
+            return (found, Ok(Some(format!("{by} {what}, in data table {table}"))));
+        }
+    }
+    match visit.cohorts().filter(|_| watched) {
+        Some(cohorts) => (found, drifted(analytics, &cohorts, visit.rollout().phase_since).await),
+        None => (found, Ok(None)),
+    }
+}
+
+async fn drifted(analytics: &impl Analytics, cohorts: &CohortFlows, since: Timestamp) -> Result<Option<String>, Unmeasured> {
     let slots = [("canary", &cohorts.canary), ("stable", &cohorts.stable)];
     // Where one flow gets its next version it runs that one alone.
     let slots = if cohorts.canary.0 == cohorts.stable.0 { &slots[..1] } else { &slots[..] };
     for (slot, (flow, version)) in slots {
         let running = analytics.running(flow).await?;
         if running.version.as_deref() != Some(version.as_str()) {
-            let by = running.by.map_or_else(|| "somebody".to_owned(), |by| format!("`{by}`"));
+            // The audit knows names; the flow itself tells an id at best.
+            let by = analytics.changed_by(Changed::Flow(flow), since).await.or(running.by);
+            let by = by.map_or_else(|| "somebody".to_owned(), |by| format!("`{by}`"));
             let now = running.version.map_or_else(|| "no version".to_owned(), |v| format!("version {v}"));
             return Ok(Some(format!(
                 "{by} published {now} into the {slot} flow {flow}, which ran {version} when this rollout began to compare"
@@ -471,7 +525,12 @@ async fn drifted(analytics: &impl Analytics, cohorts: &CohortFlows) -> Result<Op
 }
 
 /// Calls go to stable before anybody is told, whoever holds the lease; and what a record already calls for is repaired with it.
-async fn contain_failed(parameters: &impl Parameters, visits: &mut [Visit], among: impl Fn(&Visit) -> bool) {
+async fn contain_failed<L, P: Parameters, A: Rows, N, C>(
+    ports: &Ports<'_, L, P, A, N, C>,
+    tick: &Tick,
+    visits: &mut [Visit],
+    among: impl Fn(&Visit) -> bool,
+) {
     let wanted: Vec<usize> = (0..visits.len())
         .filter(|i| among(&visits[*i]))
         .filter(|i| {
@@ -485,9 +544,9 @@ async fn contain_failed(parameters: &impl Parameters, visits: &mut [Visit], amon
     let results = {
         let targets: Vec<Target<'_>> = wanted
             .iter()
-            .map(|i| Target { flow: &visits[*i].active.flow, rollout: &visits[*i].rollout().id, seen: visits[*i].seen.as_ref().ok() })
+            .map(|i| Target { flow: &visits[*i].active.flow, rollout: visits[*i].rollout(), seen: visits[*i].seen.as_ref().ok() })
             .collect();
-        contain(parameters, &targets).await
+        contain(ports.parameters, ports.analytics, &tick.stage, &targets).await
     };
     for (i, result) in wanted.into_iter().zip(results) {
         if let Err(error) = result {
@@ -498,7 +557,7 @@ async fn contain_failed(parameters: &impl Parameters, visits: &mut [Visit], amon
 }
 
 /// Records the decision and acts on it, for one flow.
-async fn act<L: Ledger, P: Parameters, A, N, C: Clock>(
+async fn act<L: Ledger, P: Parameters, A: Rows, N, C: Clock>(
     ports: &Ports<'_, L, P, A, N, C>,
     tick: &Tick,
     visit: &mut Visit,
@@ -513,6 +572,9 @@ async fn act<L: Ledger, P: Parameters, A, N, C: Clock>(
             LedgerError::Lost { .. } => tracing::info!(flow = %visit.active.flow, %error, "left to another run"),
             _ => visit.trouble.push(error.to_string()),
         }
+    }
+    if let Err(error) = follow(ports, tick, visit).await {
+        visit.trouble.push(error);
     }
     for trouble in &visit.trouble {
         tracing::error!(flow = %visit.active.flow, trouble, "not done");
@@ -531,7 +593,28 @@ async fn act<L: Ledger, P: Parameters, A, N, C: Clock>(
     }
 }
 
-async fn record_and_apply<L: Ledger, P: Parameters, A, N, C: Clock>(
+/// Lets the row that a traffic cop reads follow the record, where it was read and does not.
+async fn follow<L: Ledger, P, A: Rows, N, C>(ports: &Ports<'_, L, P, A, N, C>, tick: &Tick, visit: &Visit) -> Result<(), String> {
+    let rollout = visit.rollout();
+    let Some(row) = &visit.row else { return Ok(()) };
+    // A hand on it is answered by containment, which writes it too; before the first call moves there is nothing to follow.
+    if rollout.phase == Phase::Preparing || pointer::standing(rollout, row.as_ref(), &tick.stage) != pointer::Standing::Behind {
+        return Ok(());
+    }
+    let (weight, revision) = (rollout.settled_weight(), rollout.applied.map_or(0, |applied| applied.version));
+    pointer::follow(ports.analytics, rollout, weight, revision, &tick.stage).await.map_err(|e| e.to_string())?;
+    if weight == Weight::ZERO {
+        return Ok(());
+    }
+    // The row knows no halt marker: whoever took the calls back while we wrote must not be overwritten.
+    let now = open(ports.ledger, &visit.active.flow).await.map_err(|e| e.to_string())?;
+    match now.rollout.filter(|now| now.settled_weight() == Weight::ZERO) {
+        Some(contained) => pointer::to_stable(ports.analytics, &contained, revision, &tick.stage).await.map_err(|e| e.to_string()),
+        None => Ok(()),
+    }
+}
+
+async fn record_and_apply<L: Ledger, P: Parameters, A: Rows, N, C: Clock>(
     ports: &Ports<'_, L, P, A, N, C>,
     tick: &Tick,
     visit: &mut Visit,
@@ -614,7 +697,7 @@ fn evaluator() -> Actor {
     Actor::Serin("canary-evaluator".into())
 }
 
-async fn under_lease<L: Ledger, P: Parameters, A, N, C: Clock>(
+async fn under_lease<L: Ledger, P: Parameters, A: Rows, N, C: Clock>(
     ports: &Ports<'_, L, P, A, N, C>,
     tick: &Tick,
     visit: &mut Visit,
@@ -631,7 +714,7 @@ async fn under_lease<L: Ledger, P: Parameters, A, N, C: Clock>(
     if visit.rollout().phase == Phase::Preparing
         && matches!(visit.decision, Decision::Begin { .. } | Decision::Promote | Decision::Observe { .. })
         && !visit.rollout().is_unsplit()
-        && let Err(error) = open_split(ports.parameters, tick, visit).await
+        && let Err(error) = open_split(ports, tick, visit).await
     {
         visit.trouble.push(error);
         return Ok(());
@@ -658,7 +741,12 @@ async fn under_lease<L: Ledger, P: Parameters, A, N, C: Clock>(
 }
 
 /// Before the first step: the weight is 0, and the split is written while it is.
-async fn open_split(parameters: &impl Parameters, tick: &Tick, visit: &mut Visit) -> Result<(), String> {
+async fn open_split<L, P: Parameters, A: Rows, N, C>(
+    ports: &Ports<'_, L, P, A, N, C>,
+    tick: &Tick,
+    visit: &mut Visit,
+) -> Result<(), String> {
+    let parameters = ports.parameters;
     let flow = visit.active.flow.clone();
     let seen = visit.seen.clone()?;
     if !seen.is_zero() && visit.rollout().is_observed() {
@@ -675,8 +763,9 @@ async fn open_split(parameters: &impl Parameters, tick: &Tick, visit: &mut Visit
     if !seen.is_zero() || seen.rollout.as_ref() != Some(&split) {
         return Err("the parameters do not read back as written yet; the next tick looks again".into());
     }
+    let pointed = pointer::to_stable(ports.analytics, visit.rollout(), seen.version(), &tick.stage).await;
     visit.seen = Ok(seen);
-    Ok(())
+    pointed.map_err(|e| e.to_string())
 }
 
 /// Brings the percentage to what the record says. Lowering is always right; raising needs the lease, the recorded intent and the

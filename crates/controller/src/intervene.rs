@@ -1,11 +1,12 @@
 //! What people and pipelines ask for: start, pause, resume, abort, roll back, clear; and the gate's question.
 
-use crate::contain::{Target, contain};
-use crate::ports::{Authority, Clock, Ledger, LedgerError, Parameters};
+use crate::contain::{ContainError, Target, contain};
+use crate::ports::{Authority, Clock, Ledger, LedgerError, Parameters, Rows};
 use crate::record::{Opened, Record, open, record};
 use jiff::{SignedDuration, Timestamp};
 use serin_core::phase::{Event, Phase};
-use serin_core::rollout::{Actor, Cause, FlowName, Plan, Rollout};
+use serin_core::rollout::{Actor, Cause, FlowName, Plan, Rollout, Strategy};
+use serin_core::weight::Weight;
 use std::fmt;
 
 /// Cooldown after a rollback: no rollout starts in it.
@@ -77,6 +78,8 @@ pub struct Request {
     pub reason: String,
     /// The clock the rollout runs by.
     pub now: Timestamp,
+    /// Stage, part of what owns a row.
+    pub stage: String,
 }
 
 /// The gate's answer for a flow.
@@ -97,12 +100,28 @@ fn gate_of(opened: &Opened, now: Timestamp) -> Gate {
 }
 
 /// Opens a rollout; the executor prepares it, the evaluator takes the first step. Returns its id.
-pub async fn start(ledger: &impl Ledger, clock: &impl Clock, plan: Plan, request: &Request) -> Result<String, InterventionError> {
+pub async fn start(
+    ledger: &impl Ledger,
+    parameters: &impl Parameters,
+    clock: &impl Clock,
+    plan: Plan,
+    request: &Request,
+) -> Result<String, InterventionError> {
     let flow = plan.flow.clone();
     if let Some(refusal) = plan.policy.refusal() {
         return Err(InterventionError::Refused(format!("flow {flow}: {refusal}")));
     }
     let opened = open(ledger, &flow).await?;
+    if let Some(before) = opened.rollout.as_ref().filter(|r| r.plan.strategy == Strategy::InFlow && r.phase == Phase::Promoted)
+        && parameters.read(&flow).await?.weight() > Weight::ZERO
+    {
+        // A rollout begins at 0, where the gate takes the old branch.
+        return Err(InterventionError::Refused(format!(
+            "flow {flow}: callers are on the new branch of {}, and a rollout begins on the old one. Publish flow {} without the gate \
+             and the old branch, set the percentage to 0, then start",
+            before.id, before.plan.canary.flow_id
+        )));
+    }
     match gate_of(&opened, clock.now()) {
         Gate::Open => {}
         closed => return Err(InterventionError::Refused(format!("flow {flow}: the gate is {closed}"))),
@@ -147,6 +166,7 @@ impl Action {
 pub async fn intervene(
     ledger: &impl Ledger,
     parameters: &impl Parameters,
+    rows: &impl Rows,
     clock: &impl Clock,
     flow: &FlowName,
     action: Action,
@@ -173,8 +193,12 @@ pub async fn intervene(
     }
     if rollout.phase != Phase::Preparing {
         let seen = parameters.read(flow).await.ok();
-        for result in contain(parameters, &[Target { flow, rollout: &rollout.id, seen: seen.as_ref() }]).await {
-            result?;
+        for result in contain(parameters, rows, &request.stage, &[Target { flow, rollout: &rollout, seen: seen.as_ref() }]).await {
+            match result {
+                // Whoever has no access to the row still gets it written: every tick looks at it, and what is recorded now says how.
+                Ok(()) | Err(ContainError::Row(_)) => {}
+                Err(ContainError::Parameter(error)) => return Err(error.into()),
+            }
         }
     }
     for _ in 0..5 {

@@ -5,6 +5,8 @@ pub mod contain;
 pub mod evaluate;
 pub mod intervene;
 pub mod outbox;
+mod pointer;
 pub mod ports;
+mod preflight;
 pub mod record;
 pub mod work;

@@ -249,8 +249,13 @@ pub struct Unmeasured(pub String);
 pub enum Changed<'a> {
     /// A flow, by id.
     Flow(&'a str),
-    /// The rows of a data table, by id.
-    Table(&'a str),
+    /// A row of a data table.
+    Row {
+        /// Id of the table.
+        table: &'a str,
+        /// Key of the row.
+        row: &'a str,
+    },
 }
 
 /// The vendor's analytics.

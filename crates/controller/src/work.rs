@@ -6,7 +6,9 @@
 use crate::contain::{Target, contain};
 use crate::evaluate::RolloutClock;
 use crate::outbox;
-use crate::ports::{Authority, Clock, FlowError, FlowState, Flows, Lease, Ledger, LedgerError, Notifier, Parameters};
+use crate::pointer;
+use crate::ports::{Authority, Clock, FlowError, FlowState, Flows, Lease, Ledger, LedgerError, Notifier, Parameters, Preflight, Rows};
+use crate::preflight;
 use crate::record::{Opened, Record, is_executors, open, record};
 use jiff::{SignedDuration, Timestamp};
 use serde::Serialize;
@@ -14,7 +16,7 @@ use serin_core::alert::RollbackRequest;
 use serin_core::decision::{Facts, overdue};
 use serin_core::phase::{Event, Phase};
 use serin_core::projection::{Seen, Standing, standing};
-use serin_core::rollout::{Actor, Cause, FlowName, Rollout, Snapshot};
+use serin_core::rollout::{Actor, Cause, FlowName, Rollout, Snapshot, Strategy};
 use serin_core::weight::Weight;
 
 /// The ports the executor needs.
@@ -41,6 +43,10 @@ pub struct Run {
     pub clock: RolloutClock,
     /// Identity of this run, for the lease.
     pub id: String,
+    /// Stage, part of what owns a row.
+    pub stage: String,
+    /// AWS region that the functions run in, where it is known.
+    pub region: Option<String>,
 }
 
 /// What was done on one flow.
@@ -53,6 +59,11 @@ pub struct Worked {
     /// What was done, or what is waited for.
     pub step: String,
 }
+
+/// What the executor does in Genesys Cloud.
+pub trait Executing: Flows + Rows + Preflight {}
+
+impl<F: Flows + Rows + Preflight> Executing for F {}
 
 /// As long as the function may run, so that the next tick can go on after a run that was killed.
 const LEASE_FOR: SignedDuration = SignedDuration::from_secs(60);
@@ -75,7 +86,7 @@ const VOID_AFTER: SignedDuration = SignedDuration::from_mins(10);
 pub const UNKNOWN: &str = "unknown";
 
 /// Goes on with whatever is preparing, finalizing or rolling back.
-pub async fn work<L: Ledger, P: Parameters, F: Flows, N: Notifier, C: Clock>(
+pub async fn work<L: Ledger, P: Parameters, F: Executing, N: Notifier, C: Clock>(
     ports: &Ports<'_, L, P, F, N, C>,
     run: &Run,
 ) -> Result<Vec<Worked>, LedgerError> {
@@ -104,7 +115,7 @@ pub async fn work<L: Ledger, P: Parameters, F: Flows, N: Notifier, C: Clock>(
 }
 
 /// Serves a request to put a flow back: contains, records, restores. `sent` is when the message was sent, on the wall clock.
-pub async fn serve<L: Ledger, P: Parameters, F: Flows, N: Notifier, C: Clock>(
+pub async fn serve<L: Ledger, P: Parameters, F: Executing, N: Notifier, C: Clock>(
     ports: &Ports<'_, L, P, F, N, C>,
     run: &Run,
     request: &RollbackRequest,
@@ -146,7 +157,7 @@ pub async fn serve<L: Ledger, P: Parameters, F: Flows, N: Notifier, C: Clock>(
 }
 
 /// Contains first, then takes the ledger over.
-async fn begin<L: Ledger, P: Parameters, F, N, C: Clock>(
+async fn begin<L: Ledger, P: Parameters, F: Rows, N, C: Clock>(
     ports: &Ports<'_, L, P, F, N, C>,
     run: &Run,
     flow: &FlowName,
@@ -162,7 +173,7 @@ async fn begin<L: Ledger, P: Parameters, F, N, C: Clock>(
         let phase = opened.rollout.as_ref().map_or(&Phase::Preparing, |r| &r.phase);
         // Before the first step no call was moved, and the split still names the rollout before: its halt marker must stay.
         if *phase != Phase::Preparing {
-            put_on_stable(ports, flow, &rollout).await;
+            put_on_stable(ports, run, flow, &rollout).await;
         }
         let event = match phase {
             // There is nothing to put back, or nobody knows any more what to put back.
@@ -183,9 +194,14 @@ async fn begin<L: Ledger, P: Parameters, F, N, C: Clock>(
     Err(LedgerError::Lost { flow: flow.to_string(), reason: "others kept recording".into() })
 }
 
-async fn put_on_stable<L, P: Parameters, F, N, C>(ports: &Ports<'_, L, P, F, N, C>, flow: &FlowName, rollout: &Rollout) -> bool {
+async fn put_on_stable<L, P: Parameters, F: Rows, N, C>(
+    ports: &Ports<'_, L, P, F, N, C>,
+    run: &Run,
+    flow: &FlowName,
+    rollout: &Rollout,
+) -> bool {
     let seen = ports.parameters.read(flow).await.ok();
-    let results = contain(ports.parameters, &[Target { flow, rollout: &rollout.id, seen: seen.as_ref() }]).await;
+    let results = contain(ports.parameters, ports.flows, &run.stage, &[Target { flow, rollout, seen: seen.as_ref() }]).await;
     for error in results.iter().filter_map(|r| r.as_ref().err()) {
         tracing::error!(%flow, %error, "containment incomplete; every tick tries again");
     }
@@ -210,7 +226,7 @@ struct Task<'a, 'p, L, P, F, N, C> {
     opened: Opened,
 }
 
-async fn work_on<L: Ledger, P: Parameters, F: Flows, N: Notifier, C: Clock>(
+async fn work_on<L: Ledger, P: Parameters, F: Executing, N: Notifier, C: Clock>(
     ports: &Ports<'_, L, P, F, N, C>,
     run: &Run,
     flow: &FlowName,
@@ -222,7 +238,7 @@ async fn work_on<L: Ledger, P: Parameters, F: Flows, N: Notifier, C: Clock>(
     }
     // Calls must be on stable whoever holds the lease.
     if rollout.phase == Phase::RollingBack {
-        put_on_stable(ports, flow, rollout).await;
+        put_on_stable(ports, run, flow, rollout).await;
     }
     let wall = ports.clock.now();
     let lease = match ports.ledger.lease(flow, &run.id, wall, wall + LEASE_FOR).await {
@@ -253,7 +269,7 @@ enum Published {
     Failed(String),
 }
 
-impl<L: Ledger, P: Parameters, F: Flows, N: Notifier, C: Clock> Task<'_, '_, L, P, F, N, C> {
+impl<L: Ledger, P: Parameters, F: Executing, N: Notifier, C: Clock> Task<'_, '_, L, P, F, N, C> {
     fn rollout(&self) -> &Rollout {
         self.opened.rollout.as_ref().expect("a task is made of a flow with a rollout")
     }
@@ -288,7 +304,7 @@ impl<L: Ledger, P: Parameters, F: Flows, N: Notifier, C: Clock> Task<'_, '_, L, 
         }
         let snapshot = match self.rollout().snapshot.clone() {
             Some(snapshot) => snapshot,
-            None => match self.snapshot().await {
+            None => match self.looked_over().await {
                 Ok(snapshot) => {
                     if self.ports.ledger.is_quarantined(self.flow, &snapshot.canary_hash).await? {
                         return self
@@ -306,8 +322,15 @@ impl<L: Ledger, P: Parameters, F: Flows, N: Notifier, C: Clock> Task<'_, '_, L, 
         if self.rollout().is_observed() {
             return self.find_running(&flow, &version, &snapshot.canary_hash).await;
         }
+        // After a swap all calls are still on the flow that is published into now; stable runs the same.
+        if let Err(error) = pointer::to_stable(self.ports.flows, self.rollout(), 0, &self.run.stage).await {
+            return Ok(format!("waiting: {error}"));
+        }
         match self.publish_version(&flow, &version, &snapshot.canary_hash).await {
             Ok(Published::As(version)) => {
+                if let Some(waiting) = self.await_test_call(&flow, &version).await {
+                    return Ok(waiting);
+                }
                 let why = format!("the canary flow runs version {version}");
                 self.record(Event::Prepared { canary_version: version }, why).await
             }
@@ -344,6 +367,37 @@ impl<L: Ledger, P: Parameters, F: Flows, N: Notifier, C: Clock> Task<'_, '_, L, 
         self.record(Event::PreparationFailed { reason: reason.clone() }, reason).await
     }
 
+    /// The snapshot, once nothing is in the way of a rollout.
+    async fn looked_over(&self) -> Result<Snapshot, FlowError> {
+        let snapshot = self.snapshot().await?;
+        let in_the_way = preflight::problems(self.ports, self.run, self.flow, self.rollout(), &snapshot).await?;
+        match in_the_way.as_slice() {
+            [] => Ok(snapshot),
+            [one] => Err(FlowError::Refused(format!("preflight: {one}; nothing was changed"))),
+            many => {
+                let listed: Vec<String> = many.iter().enumerate().map(|(n, what)| format!("({}) {what}", n + 1)).collect();
+                Err(FlowError::Refused(format!(
+                    "preflight found {} things in the way: {}; nothing was changed",
+                    many.len(),
+                    listed.join("; ")
+                )))
+            }
+        }
+    }
+
+    /// What is waited for while nobody's test call has ended well.
+    async fn await_test_call(&self, flow: &str, version: &str) -> Option<String> {
+        let smoke = self.rollout().plan.smoke.as_ref()?;
+        match self.ports.flows.ended(flow, version, &smoke.dnis, self.rollout().phase_since).await {
+            Ok(ended) if ended.calls > ended.errors => None,
+            Ok(ended) => Some(format!(
+                "waiting for a test call: version {version} is published, call {} ({} ended so far, {} of them in an error)",
+                smoke.dnis, ended.calls, ended.errors
+            )),
+            Err(error) => Some(format!("waiting for a test call to {}: {error}", smoke.dnis)),
+        }
+    }
+
     /// What stands in Genesys before anything is changed.
     async fn snapshot(&self) -> Result<Snapshot, FlowError> {
         let plan = &self.rollout().plan;
@@ -358,14 +412,16 @@ impl<L: Ledger, P: Parameters, F: Flows, N: Notifier, C: Clock> Task<'_, '_, L, 
                 plan.canary.flow_id
             )));
         }
-        let (rollback_target, rollback_hash) = self.way_back(canary.published).await?;
-        Ok(Snapshot {
-            stable_hash: flows.configuration_hash(plan.stable_flow(), &stable_version).await?,
-            stable_version,
-            rollback_hash,
-            rollback_target,
-            canary_hash: flows.configuration_hash(&plan.canary.flow_id, &plan.canary.version).await?,
-        })
+        let canary_hash = flows.configuration_hash(&plan.canary.flow_id, &plan.canary.version).await?;
+        let (rollback_target, rollback_hash) = match plan.strategy {
+            // The old branch is in the same version: taking the calls back is the whole way.
+            Strategy::InFlow => (plan.canary.version.clone(), canary_hash.clone()),
+            _ => self.way_back(canary.published).await?,
+        };
+        let stable_hash = flows.configuration_hash(plan.stable_flow(), &stable_version).await?;
+        // Both branches run in the version that is rolled out, so stable is that one too.
+        let stable_version = if plan.strategy == Strategy::InFlow { plan.canary.version.clone() } else { stable_version };
+        Ok(Snapshot { stable_version, stable_hash, rollback_target, rollback_hash, canary_hash })
     }
 
     /// The latest version that the canary flow ran and that nobody blamed, with its configuration hash.
@@ -429,12 +485,27 @@ impl<L: Ledger, P: Parameters, F: Flows, N: Notifier, C: Clock> Task<'_, '_, L, 
     // ---- Finalizing ----
 
     async fn finalize(&mut self) -> Result<String, LedgerError> {
+        if self.rollout().plan.strategy == Strategy::InFlow {
+            let flow = &self.rollout().plan.canary.flow_id;
+            let why = format!(
+                "all callers take the new branch, and the percentage stays at 100. Should the data action fail they take the old one: \
+                 publish flow {flow} without the gate and the old branch, then set the percentage to 0"
+            );
+            return self.record(Event::Finalized, why).await;
+        }
         if self.rollout().finalized_version.is_none() {
             match self.publish_into_stable().await? {
                 Some(waiting) => return Ok(waiting),
                 None if self.rollout().phase != Phase::Finalizing => return Ok("a person is needed".into()),
                 None => {}
             }
+        }
+        let version = self.rollout().finalized_version.clone().unwrap_or_default();
+        if self.rollout().stays_on_canary() {
+            let why = format!(
+                "the stable flow runs the promoted version as {version} too; calls stay on the canary flow until the next rollout begins"
+            );
+            return self.record(Event::Finalized, why).await;
         }
         // Both flows run the same version by now, so a crash in between harms nobody.
         match self.ports.parameters.read(self.flow).await {
@@ -446,7 +517,9 @@ impl<L: Ledger, P: Parameters, F: Flows, N: Notifier, C: Clock> Task<'_, '_, L, 
             }
             Err(error) => return Ok(format!("waiting: {error}")),
         }
-        let version = self.rollout().finalized_version.clone().unwrap_or_default();
+        if let Err(error) = pointer::to_stable(self.ports.flows, self.rollout(), 0, &self.run.stage).await {
+            return Ok(format!("waiting: {error}"));
+        }
         self.record(Event::Finalized, format!("the stable flow runs the promoted version as {version}; calls are back on it")).await
     }
 

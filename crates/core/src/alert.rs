@@ -3,7 +3,7 @@
 use crate::ledger::{Hash, StoredEntry};
 use crate::measurement::Comparison;
 use crate::phase::{Advice, Event, Phase};
-use crate::rollout::{Cause, Rollout};
+use crate::rollout::{Cause, Finalize, Rollout, Strategy};
 use crate::weight::Weight;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -194,13 +194,21 @@ fn words(rollout: &Rollout, event: &Event) -> (&'static str, Severity, String, &
         Event::BakeFinished => {
             ("BAKE_FINISHED", Info, "healthy at 100 percent; the stable flow gets this version".into(), "nothing to do", "finalizing")
         }
-        Event::Finalized => (
-            "ROLLOUT_FINISHED",
-            Info,
-            "both flows run the new version; calls are on the stable flow".into(),
-            "nothing to do; the flow may be deployed again",
-            "finished",
-        ),
+        Event::Finalized => {
+            let (done, next) = match (plan.strategy, plan.finalize) {
+                (Strategy::InFlow, _) => (
+                    "all calls take the new branch; should the data action fail, they take the old one",
+                    "publish the flow without the gate and the old branch, then set the percentage to 0",
+                ),
+                (_, Finalize::Swap) => (
+                    "both flows run the new version; calls stay on the canary flow",
+                    "nothing to do; the next rollout first takes the calls to the stable flow, which runs the same",
+                ),
+                (Strategy::PublishWatch, _) => ("the flow keeps the new version", "nothing to do; the flow may be deployed again"),
+                _ => ("both flows run the new version; calls are on the stable flow", "nothing to do; the flow may be deployed again"),
+            };
+            ("ROLLOUT_FINISHED", Info, done.into(), next, "finished")
+        }
         Event::RollbackStarted { cause } => (
             if matches!(cause, Cause::Breach(_)) { "AUTO_ROLLBACK_TRIGGERED" } else { "ROLLBACK_TRIGGERED" },
             Critical,
@@ -214,7 +222,11 @@ fn words(rollout: &Rollout, event: &Event) -> (&'static str, Severity, String, &
         Event::RollbackFinished { version } => (
             "ROLLED_BACK",
             Warning,
-            format!("the canary flow runs version {version} again; calls are on stable"),
+            match plan.strategy {
+                Strategy::InFlow => "all calls take the old branch".to_owned(),
+                Strategy::PublishWatch => format!("the flow runs version {version} again"),
+                _ => format!("the canary flow runs version {version} again; calls are on stable"),
+            },
             "find out what broke; this configuration is quarantined, roll out a changed one",
             "rollback",
         ),

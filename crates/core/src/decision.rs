@@ -321,7 +321,7 @@ fn decide_split(facts: &Facts<'_>) -> Decision {
     }
     match (&rollout.phase, analysis) {
         (Phase::Preparing, _) if rollout.canary_version.is_some() => match rollout.plan.policy.step_after(Weight::ZERO) {
-            Some(to) if !rollout.is_unsplit() => Decision::Begin { to },
+            Some(to) if !rollout.goes_at_once() => Decision::Begin { to },
             _ => Decision::Promote,
         },
         (Phase::Preparing, _) => Decision::Hold(HoldReason::Preparing),
@@ -494,7 +494,13 @@ pub fn overdue(facts: &Facts<'_>) -> Option<Decision> {
     let counted_from = rollout.restoration.next_at.map_or(rollout.phase_since, |at| at.max(rollout.phase_since));
     let past_fixed = rollout.phase.deadline().is_some_and(|limit| now.duration_since(counted_from) > limit);
     match &rollout.phase {
-        Phase::Preparing if past_fixed => Some(Decision::FailPreparation("not prepared within 30 minutes; no call was moved. See the executor's log for what it waited for".into())),
+        Phase::Preparing if past_fixed => Some(Decision::FailPreparation(match (&rollout.plan.smoke, rollout.publishing) {
+            (Some(smoke), true) => format!(
+                "within 30 minutes no test call to {} ended without an error in the version that was to be published; no call was moved. Call it, listen, and start again",
+                smoke.dnis
+            ),
+            _ => "not prepared within 30 minutes; no call was moved. See the executor's log for what it waited for".to_owned(),
+        })),
         Phase::Finalizing if past_fixed => {
             Some(Decision::CallHuman("the stable flow did not get the promoted version within 10 minutes; all calls stay on the canary flow, which works. Publish the version into the stable flow by hand, then `serin clear`".into()))
         }

@@ -59,7 +59,7 @@ pub fn explain(decision: &Decision, facts: &Facts<'_>) -> Explanation {
     let Facts { rollout, analysis, .. } = facts;
     let analysis = analysis.as_ref().copied();
     Explanation {
-        sentence: sentence(decision, analysis),
+        sentence: sentence(decision, rollout, analysis),
         figures: analysis.map(|a| figures(decision, a)).unwrap_or_default(),
         decided_by: deciding(decision, analysis).map(|sides| label(&sides.metric).to_owned()),
         would_change: would_change(decision, analysis),
@@ -68,11 +68,12 @@ pub fn explain(decision: &Decision, facts: &Facts<'_>) -> Explanation {
 }
 
 /// The decision, and for a rise the evidence that allows it.
-fn sentence(decision: &Decision, analysis: Option<&Analysis>) -> String {
+fn sentence(decision: &Decision, rollout: &Rollout, analysis: Option<&Analysis>) -> String {
     let said = analysis.and_then(|a| a.said.as_ref()).map(|said| &said.reason);
     match (decision, said) {
         (Decision::Advance { .. }, Some(reason @ Reason::ProbeClean { .. })) => reason.to_string(),
         (Decision::Advance { to }, Some(reason)) => format!("on to {to} %: {reason}"),
+        (Decision::Promote, _) if rollout.phase == Phase::Preparing => "prepared: all callers get the new version at once".to_owned(),
         (Decision::Promote, Some(reason)) => format!("on to 100 %: {reason}"),
         (Decision::AskApproval { to }, Some(reason)) => format!("{to} % follows once a person says `serin approve`: {reason}"),
         _ => decision.to_string(),

@@ -372,6 +372,23 @@ impl Policy {
         })
     }
 
+    /// Whether its rules get by with these metrics; the first other one, if not.
+    pub(crate) fn needs_only(&self, known: &[&str]) -> Result<(), String> {
+        for rule in [Some(&self.rule), self.bake_rule.as_ref()].into_iter().flatten() {
+            let needed: Vec<&str> = match rule {
+                Rule::Sequential(rule) => rule.metrics.iter().map(|m| m.name.as_str()).collect(),
+                Rule::Threshold(_) => vec!["abandon", "transfer"],
+                Rule::Hysteresis(_) => vec!["error", "abandon"],
+                Rule::Consecutive(_) => vec!["error"],
+                Rule::NotWorse(_) => vec!["abandon"],
+            };
+            if let Some(metric) = needed.into_iter().find(|metric| !known.contains(metric)) {
+                return Err(metric.to_owned());
+            }
+        }
+        Ok(())
+    }
+
     /// Why a rollout with this policy should not start as it is, with the ways out.
     pub fn refusal(&self) -> Option<String> {
         if self.low_volume == LowVolume::OffHoursFull && self.exposure_budget.is_some() {

@@ -80,6 +80,24 @@ pub struct Plan {
     /// What keeps a caller on one side.
     #[serde(default)]
     pub stickiness: Stickiness,
+    /// The data table whose row a traffic cop reads; for strategy pointer.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pointer: Option<PointerTable>,
+    /// What tells the two branches apart; for strategy in-flow.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub outcomes: Option<Outcomes>,
+    /// Where callers are once it is promoted.
+    #[serde(default, skip_serializing_if = "Finalize::is_copy")]
+    pub finalize: Finalize,
+    /// A test call that must have ended well in the canary flow before any caller gets there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub smoke: Option<Smoke>,
+    /// Data actions that must answer before anything is changed.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub data_actions: Vec<ActionTest>,
+    /// Whether Genesys Cloud is asked to validate the version first: a preview of theirs.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub validate: bool,
     /// How careful to be.
     #[serde(default)]
     pub policy: Policy,
@@ -92,9 +110,70 @@ pub enum Strategy {
     /// A thin flow asks which of two flows a call goes to.
     #[default]
     TrafficCop,
+    /// A thin flow reads a row of a data table, which sends all calls to one of two flows: Architect has no random function. The canary
+    /// is compared with what stable did before.
+    Pointer,
+    /// One flow asks, and branches inside. Each branch has a flow outcome, which tells how often it did its work and nothing else.
+    InFlow,
     /// The version is published into the flow that all callers have, and watched. Nothing splits the calls: it is compared with what the
     /// version before did, and the way back is to publish that one again.
     PublishWatch,
+}
+
+impl Strategy {
+    /// The word in files and tables.
+    pub fn name(self) -> &'static str {
+        match self {
+            Strategy::TrafficCop => "traffic-cop",
+            Strategy::Pointer => "pointer",
+            Strategy::InFlow => "in-flow",
+            Strategy::PublishWatch => "publish-watch",
+        }
+    }
+}
+
+/// Where callers are once it is promoted.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Finalize {
+    /// The stable flow gets the promoted version, and then the calls.
+    #[default]
+    Copy,
+    /// The stable flow gets the promoted version, and the calls stay on the canary flow until the next rollout begins.
+    Swap,
+}
+
+impl Finalize {
+    fn is_copy(&self) -> bool {
+        *self == Finalize::Copy
+    }
+}
+
+/// The data table that a traffic cop reads: the row whose key is the flow's name in Serin.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PointerTable {
+    /// Id of the table.
+    pub table: String,
+}
+
+/// A number that only testers dial, and that leads into the canary flow.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Smoke {
+    /// As it is dialled, such as `+15550199`.
+    pub dnis: String,
+}
+
+/// A data action that the flow needs, and an input that it can be asked with without harm.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ActionTest {
+    /// Id of the data action.
+    pub id: String,
+    /// What it is asked.
+    #[serde(default)]
+    pub input: serde_json::Map<String, serde_json::Value>,
 }
 
 /// The stable slot.
@@ -138,13 +217,16 @@ impl Plan {
     /// What types alone cannot refuse.
     pub fn check(&self) -> Result<(), String> {
         let stable = self.stable_flow().to_owned();
-        let named = [
+        let mut named = vec![
             ("stable.flow_id", &stable),
             ("canary.flow_id", &self.canary.flow_id),
             ("canary.version", &self.canary.version),
             ("labels.stable", &self.labels.stable),
             ("labels.canary", &self.labels.canary),
         ];
+        named.extend(self.pointer.iter().map(|p| ("pointer.table", &p.table)));
+        named.extend(self.outcomes.iter().flat_map(|o| [("outcomes.stable", &o.stable), ("outcomes.canary", &o.canary)]));
+        named.extend(self.data_actions.iter().map(|a| ("data_actions.id", &a.id)));
         for (name, value) in named {
             let plain = value.bytes().all(|b| b.is_ascii_alphanumeric() || b"._-".contains(&b));
             if value.is_empty() || value.len() > 64 || !plain {
@@ -152,18 +234,7 @@ impl Plan {
                 return Err(format!("{name} `{shown}` is not accepted: 1 to 64 letters, digits, `.`, `_` or `-` are"));
             }
         }
-        match (self.strategy, &self.stable) {
-            (Strategy::TrafficCop, None) => {
-                return Err("stable.flow_id is missing: the flow that callers have now (strategy publish-watch needs none)".to_owned());
-            }
-            (Strategy::PublishWatch, Some(_)) => {
-                return Err("stable is not accepted with strategy publish-watch: the canary's flow is the one that callers have".to_owned());
-            }
-            (Strategy::PublishWatch, None) if self.policy.mode != Mode::Act => {
-                return Err("mode advise and observe are not accepted with strategy publish-watch: there is no step to ask for".to_owned());
-            }
-            _ => {}
-        }
+        self.check_strategy()?;
         if self.stable.is_some() && stable == self.canary.flow_id {
             return Err(format!(
                 "canary.flow_id `{}` is not accepted: it is the stable flow's; the two slots are two flows",
@@ -173,7 +244,67 @@ impl Plan {
         if self.labels.stable == self.labels.canary {
             return Err(format!("labels.canary `{}` is not accepted: it is the stable slot's label too", self.labels.canary));
         }
+        if let Some(Smoke { dnis }) = &self.smoke {
+            let plain = dnis.strip_prefix('+').unwrap_or(dnis).bytes().all(|b| b.is_ascii_digit());
+            if !plain || !(2..=20).contains(&dnis.len()) {
+                let shown: String = dnis.chars().take(40).collect();
+                return Err(format!("smoke.dnis `{shown}` is not accepted: a number as it is dialled is, such as +15550199"));
+            }
+        }
         Ok(())
+    }
+
+    /// What the strategy needs, and what it has no use for.
+    fn check_strategy(&self) -> Result<(), String> {
+        let name = self.strategy.name();
+        let (two_flows, at_once) = match self.strategy {
+            Strategy::TrafficCop => (true, false),
+            Strategy::Pointer => (true, true),
+            Strategy::InFlow => (false, false),
+            Strategy::PublishWatch => (false, true),
+        };
+        match (two_flows, &self.stable) {
+            (true, None) => {
+                return Err(format!("stable.flow_id is missing: strategy {name} needs the flow that callers have now"));
+            }
+            (false, Some(_)) => {
+                return Err(format!("stable is not accepted with strategy {name}: the canary's flow is the one that callers have"));
+            }
+            _ => {}
+        }
+        if at_once && self.policy.mode != Mode::Act {
+            return Err(format!("mode advise and observe are not accepted with strategy {name}: there is no step to ask for"));
+        }
+        for (field, given, of) in [
+            ("pointer", self.pointer.is_some(), Strategy::Pointer),
+            ("outcomes", self.outcomes.is_some(), Strategy::InFlow),
+            ("finalize: swap", self.finalize == Finalize::Swap, Strategy::Pointer),
+        ] {
+            if given && self.strategy != of {
+                return Err(format!("{field} is not accepted with strategy {name}: it belongs to strategy {}", of.name()));
+            }
+        }
+        match self.strategy {
+            Strategy::Pointer if self.pointer.is_none() => {
+                Err("pointer.table is missing: strategy pointer needs the id of the data table that the traffic cop reads".to_owned())
+            }
+            Strategy::InFlow => {
+                let Some(outcomes) = &self.outcomes else {
+                    return Err("outcomes are missing: strategy in-flow needs the id of the flow outcome of each branch".to_owned());
+                };
+                if outcomes.stable == outcomes.canary {
+                    return Err(format!("outcomes.canary `{}` is not accepted: it is the old branch's outcome too", outcomes.canary));
+                }
+                self.policy.needs_only(&["error", "containment"]).map_err(|metric| {
+                    format!(
+                        "a policy that needs {metric} is not accepted with strategy in-flow: a flow outcome tells whether a branch did its \
+                         work (`error` counts those that did not), and nothing else. Use rule sequential with metrics [{{name: error}}], or \
+                         rule consecutive"
+                    )
+                })
+            }
+            _ => Ok(()),
+        }
     }
 }
 
@@ -451,6 +582,17 @@ impl Rollout {
         self.plan.strategy == Strategy::PublishWatch
     }
 
+    /// Whether all callers get the change at the same time: it is compared with what stable did before.
+    pub fn goes_at_once(&self) -> bool {
+        matches!(self.plan.strategy, Strategy::PublishWatch | Strategy::Pointer)
+    }
+
+    /// Whether callers stay on the canary once it is promoted: by wish, or because there is one flow, whose old branch is gone only when its
+    /// owner takes the gate out.
+    pub fn stays_on_canary(&self) -> bool {
+        self.plan.finalize == Finalize::Swap || self.plan.strategy == Strategy::InFlow
+    }
+
     /// Whether Serin only says what it would do.
     pub fn is_observed(&self) -> bool {
         self.plan.policy.mode == Mode::Observe
@@ -459,9 +601,15 @@ impl Rollout {
     /// The weight the parameter should hold. Finalizing keeps all calls on the canary until the stable flow runs the same version.
     pub fn desired_weight(&self) -> Weight {
         match self.phase {
-            Phase::Finalizing if self.finalized_version.is_some() => Weight::ZERO,
+            Phase::Promoted if self.stays_on_canary() => Weight::FULL,
+            Phase::Finalizing if self.finalized_version.is_some() && !self.stays_on_canary() => Weight::ZERO,
             _ => self.phase.weight(),
         }
+    }
+
+    /// The weight that callers should have got by now.
+    pub fn settled_weight(&self) -> Weight {
+        self.in_force.weight.min(self.desired_weight())
     }
 
     /// Whether the halt marker must name this rollout. One that was aborted before its first step needs none, and must not take it

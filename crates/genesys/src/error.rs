@@ -100,7 +100,8 @@ impl Error {
     /// Whether half of the question may get an answer. No source lists how the vendor says so: any refusal that speaks of too much is
     /// taken for one, and a question that cannot be halved is refused all the same.
     pub(crate) fn is_too_much(&self) -> bool {
-        const WORDS: [&str; 7] = ["too large", "too.large", "too many", "too.many", "too big", "exceeds", "limit"];
+        const WORDS: [&str; 9] =
+            ["too large", "too.large", "too many", "too.many", "too big", "exceeds", "limit", "maximum", "predicates: at most"];
         match self {
             Error::Unexpected { status: 413, .. } => true,
             Error::Unexpected { status: 200, code, .. } => code == TOO_LARGE,

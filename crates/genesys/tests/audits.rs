@@ -24,7 +24,7 @@ async fn the_latest_change_that_was_not_our_own_has_a_name() {
     assert_eq!(body["filters"], json!([{"property": "EntityId", "value": "green"}]));
     assert_eq!(body["sort"], json!([{"name": "Timestamp", "sortOrder": "descending"}]));
     assert_eq!(stub.asked(AUDITS)[0].query, "expand=user");
-    assert_eq!(changed_by(&stub, Changed::Table("table-1")).await.as_deref(), Some("Pat Doe"));
+    assert_eq!(changed_by(&stub, Changed::Row { table: "table-1", row: "Main_IVR_Green" }).await.as_deref(), Some("Pat Doe"));
     let body = &stub.bodies(AUDITS)[1];
     assert_eq!((&body["serviceName"], &body["filters"][0]["value"]), (&json!("Datatables"), &json!("table-1")));
 }

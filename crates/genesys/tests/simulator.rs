@@ -201,11 +201,14 @@ async fn a_row_is_made_replaced_and_watched() {
     assert_eq!(genesys.pointer(DEPLOYMENT_CONTROL, &row).await.unwrap(), Some(to(Weight::ZERO, 4)));
 
     // Our own writes are nobody's; a person's are.
-    assert_eq!(genesys.changed_by(Changed::Table(DEPLOYMENT_CONTROL), long_ago()).await, None);
+    assert_eq!(genesys.changed_by(Changed::Row { table: DEPLOYMENT_CONTROL, row: "main_ivr" }, long_ago()).await, None);
     let by_hand =
         json!({"key": "main_ivr", "Active_Flow_ID": MAIN_IVR_CANARY, "Traffic_Weight": 100, "revision": 4, "owner": "serin-test"});
     order(&base, "by_hand", json!({"kind": "row", "row": by_hand, "user": "Pat Doe"})).await;
-    assert_eq!(genesys.changed_by(Changed::Table(DEPLOYMENT_CONTROL), long_ago()).await.as_deref(), Some("Pat Doe"));
+    assert_eq!(
+        genesys.changed_by(Changed::Row { table: DEPLOYMENT_CONTROL, row: "main_ivr" }, long_ago()).await.as_deref(),
+        Some("Pat Doe")
+    );
     assert_eq!(genesys.pointer(DEPLOYMENT_CONTROL, &row).await.unwrap(), Some(to(Weight::FULL, 4)));
 }
 

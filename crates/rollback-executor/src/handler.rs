@@ -13,6 +13,8 @@ use serin_genesys::{Genesys, OAuthClient};
 
 /// The adapters, connected once per sandbox.
 pub(crate) struct World {
+    stage: String,
+    region: Option<String>,
     clock: RolloutClock,
     ledger: DynamoLedger,
     parameters: ParameterStore,
@@ -26,10 +28,12 @@ impl World {
         let aws = serin_aws::load().await;
         Ok(World {
             ledger: DynamoLedger::new(&aws, settings.ledger_table),
-            parameters: ParameterStore::new(&aws, settings.stage),
+            parameters: ParameterStore::new(&aws, settings.stage.clone()),
             notifier: SnsNotifier::new(&aws, settings.alert_topic, settings.rollback_topic),
             genesys: Genesys::new(genesys, OAuthClient::kept_in(SecureParameter::new(&aws, settings.genesys_secret)), WallClock)
                 .map_err(|e| e.to_string())?,
+            region: aws.region().map(ToString::to_string),
+            stage: settings.stage,
             clock: settings.clock,
         })
     }
@@ -117,13 +121,19 @@ fn alarmed(alarm: Alarm) -> Message {
     }
 }
 
+impl World {
+    fn run(&self, time: Timestamp, id: &str) -> Run {
+        Run { time, clock: self.clock, id: id.to_owned(), stage: self.stage.clone(), region: self.region.clone() }
+    }
+}
+
 /// Serves one event.
 pub(crate) async fn handle(world: &World, event: &Value, run: &str) -> anyhow::Result<Value> {
     let ports =
         Ports { ledger: &world.ledger, parameters: &world.parameters, flows: &world.genesys, notifier: &world.notifier, clock: &WallClock };
     match parse(event)? {
         Event::Tick(time) => {
-            let worked = work(&ports, &Run { time, clock: world.clock, id: run.to_owned() }).await?;
+            let worked = work(&ports, &world.run(time, run)).await?;
             // The others were worked on; the error is for the alarm on this function's errors.
             let failed: Vec<String> =
                 worked.iter().filter(|w| w.phase == UNKNOWN).map(|w| format!("flow {}: {}", w.flow, w.step)).collect();
@@ -137,9 +147,7 @@ pub(crate) async fn handle(world: &World, event: &Value, run: &str) -> anyhow::R
                 let done = match message {
                     Message::Rollback(request) => {
                         let time = request.at.unwrap_or(sent);
-                        serve(&ports, &Run { time, clock: world.clock, id: run.to_owned() }, &request, sent)
-                            .await
-                            .map_err(|e| e.to_string())
+                        serve(&ports, &world.run(time, run), &request, sent).await.map_err(|e| e.to_string())
                     }
                     Message::NotForUs(why) => {
                         tracing::info!(message = id, why, "nothing to put back");

@@ -6,14 +6,13 @@ use super::{Asked, ENDLESS, Harness, Ledger, Recording, Source, checked, counted
 use jiff::{SignedDuration, Timestamp};
 use serde::Serialize;
 use serin_core::analysis::{Analysis, Doubt, Measured, Verdict, analyze};
-use serin_core::cohort::{Labels, Stickiness};
 use serin_core::decision::{Decision, Facts, HoldReason, decide};
 use serin_core::explain::explain;
 use serin_core::measurement::{Counts, InForce, WINDOW, Window, total};
 use serin_core::phase::Phase;
 use serin_core::policy::{Minutes, Mode, Policy, Rule};
 use serin_core::projection::Seen;
-use serin_core::rollout::{Applied, CanarySlot, FlowName, Plan, Restoration, Rollout, StableSlot, Strategy};
+use serin_core::rollout::{Applied, Plan, Restoration, Rollout};
 use serin_core::sequential::{Action, Data, Judgement, Sequential, Settings};
 use serin_core::summary::{Course, Summary, hour};
 use serin_core::weight::Weight;
@@ -261,15 +260,11 @@ fn posed(plan: Plan, policy: Policy, id: String, baseline: Option<Counts>) -> Ro
 
 /// A harness names no flows.
 fn nobodys() -> Plan {
-    Plan {
-        flow: FlowName::try_from("replayed".to_owned()).expect("the name is accepted"),
-        strategy: Strategy::TrafficCop,
-        stable: Some(StableSlot { flow_id: "stable".to_owned() }),
-        canary: CanarySlot { flow_id: "canary".to_owned(), version: "1.0".to_owned() },
-        labels: Labels { stable: "stable".to_owned(), canary: "canary".to_owned() },
-        stickiness: Stickiness::default(),
-        policy: Policy::default(),
-    }
+    let named = serde_json::json!({
+        "flow": "replayed", "stable": {"flow_id": "stable"}, "canary": {"flow_id": "canary", "version": "1.0"},
+        "labels": {"stable": "stable", "canary": "canary"},
+    });
+    serde_json::from_value(named).expect("a plan")
 }
 
 impl Harness {

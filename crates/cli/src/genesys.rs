@@ -1,0 +1,110 @@
+//! Genesys Cloud, as the operator's tool sees it: signed in to only where a command needs it, and most do not.
+
+use anyhow::{Context, anyhow};
+use serin_aws::{Config, SecureParameter, WallClock};
+use serin_controller::ports::{Flows, Pointer, RowError, Rows};
+use serin_core::rollout::FlowName;
+use serin_genesys::{Genesys, OAuthClient, Settings};
+
+/// The client that may publish, as the executor has it.
+pub(crate) type Client = Genesys<OAuthClient<SecureParameter>, WallClock>;
+
+/// Where Genesys Cloud is, and where the key is kept.
+pub(crate) struct Place<'a> {
+    pub(crate) aws: &'a Config,
+    pub(crate) stage: &'a str,
+    pub(crate) api: Option<&'a str>,
+}
+
+impl Place<'_> {
+    /// The client; nothing is sent yet.
+    pub(crate) fn connect(&self) -> anyhow::Result<Client> {
+        let api = self.api.context("where Genesys Cloud is is not known: set GENESYS_API, such as https://api.mypurecloud.com")?;
+        let login = std::env::var("GENESYS_LOGIN").ok();
+        let settings = Settings::new(api, login.as_deref())?;
+        let secret = SecureParameter::new(self.aws, format!("/serin/{}/genesys/publish", self.stage));
+        Ok(Genesys::new(settings, OAuthClient::kept_in(secret), WallClock)?)
+    }
+
+    fn client(&self, table: &str, row: &FlowName) -> Result<Client, RowError> {
+        self.connect().map_err(|error| RowError { table: table.to_owned(), row: row.to_string(), reason: format!("{error:#}") })
+    }
+}
+
+/// Whoever may not write the row here need not wait for it: the functions write it from what was recorded.
+impl Rows for Place<'_> {
+    async fn pointer(&self, table: &str, row: &FlowName) -> Result<Option<Pointer>, RowError> {
+        self.client(table, row)?.pointer(table, row).await
+    }
+
+    async fn point(&self, table: &str, row: &FlowName, to: &Pointer) -> Result<(), RowError> {
+        let written = match self.client(table, row) {
+            Ok(client) => client.point(table, row, to).await,
+            Err(error) => Err(error),
+        };
+        if let Err(error) = &written {
+            eprintln!("warning: {error}; it is not written from here, and the functions write it within a minute");
+        }
+        written
+    }
+}
+
+/// What the way from a number to its flow looks like, and what is to be done about it.
+pub(crate) struct Adoption {
+    client: Client,
+    ivr: serin_genesys::Ivr,
+    /// Id and name.
+    from: (String, String),
+    to: (String, String),
+    undo: bool,
+}
+
+impl Adoption {
+    /// Looks; changes nothing. `stable` is the flow that callers have without a traffic cop.
+    pub(crate) async fn plan(client: Client, ivr: &str, stable: &str, cop: &str, undo: bool) -> anyhow::Result<Adoption> {
+        let found = client.ivr(ivr).await?;
+        let (from, to) = if undo { (cop, stable) } else { (stable, cop) };
+        let leads_to = found.open_flow.clone().unwrap_or_else(|| "none".to_owned());
+        if leads_to == to {
+            return Err(anyhow!("IVR {} leads to flow {to} already; nothing was changed", found.name));
+        }
+        if leads_to != from {
+            return Err(anyhow!(
+                "IVR {} leads to flow {leads_to}, and not to {from} as the rollout file and the arguments say; nothing was changed",
+                found.name
+            ));
+        }
+        let (source, target) = (client.flow(from).await?, client.flow(to).await?);
+        if target.published.is_none() {
+            return Err(anyhow!("flow {to} ({}) is not published: callers would reach nothing; nothing was changed", target.name));
+        }
+        Ok(Adoption { client, ivr: found, from: (from.to_owned(), source.name), to: (to.to_owned(), target.name), undo })
+    }
+
+    /// For people: what is there, what comes, and what reports show then.
+    pub(crate) fn described(&self) -> String {
+        let Adoption { ivr, from, to, undo, .. } = self;
+        let numbers = if ivr.dnis.is_empty() { "no number yet".to_owned() } else { ivr.dnis.join(", ") };
+        let after = match undo {
+            true => "Reports: the traffic cop's entries end; each call is one flow entry again.".to_owned(),
+            false => format!(
+                "Reports: each call enters two flows from then on. {} shows one entry per call that ends as a transfer to a flow (transferType \
+                 FLOW), beside the entry of the flow behind it: sums of flow entries over all flows double, figures per flow stay. Its time \
+                 adds some tenths of a second to the time in flows. Conversations, queues and agents do not change.",
+                to.1
+            ),
+        };
+        format!(
+            "IVR {} ({numbers}), version {}\n  now    open hours lead to {} ({})\n  then   open hours lead to {} ({})\n{after}\n\
+             Closed and holiday hours stay as they are. Calls that are in a flow stay there.",
+            ivr.name, ivr.version, from.1, from.0, to.1, to.0
+        )
+    }
+
+    /// Does it, on the version that was looked at: whoever changed the IVR meanwhile is not overwritten.
+    pub(crate) async fn apply(&self) -> anyhow::Result<i64> {
+        let changed = self.client.repoint(&self.ivr.id, &self.to.0, self.ivr.version).await;
+        let changed = changed.with_context(|| format!("IVR {} was not changed; look again with `serin adopt`", self.ivr.name))?;
+        Ok(changed.version)
+    }
+}
