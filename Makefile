@@ -6,6 +6,10 @@ SHELL := /bin/bash
 
 PYTHON ?= python3
 LOCAL := $(PYTHON) tests/local/bootstrap.py
+# The vendor's Python client, 170 MB, in an environment of its own: only tests need it.
+VENDOR := .local/contract/python/bin/python
+VENDORS = echo "▸ install the vendor's client into .local/contract (once)" && { test -x $(VENDOR) || $(PYTHON) -m venv .local/contract/python; } \
+  && $(VENDOR) -m pip install --quiet --disable-pip-version-check -r tests/local/contract/requirements.txt
 FN ?= random-percentage
 EVENT ?=
 STAGE ?= prod
@@ -15,38 +19,40 @@ SPEC ?= ../shared/genesys/publicapi-excerpt.json
 help: ## list the targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1\t\2/' | expand -t 18
 
-demo: need ## play a healthy and a broken rollout on a local stack
+demo: need ## play a healthy and a broken rollout on a local stack; STRATEGY=traffic-cop (default), pointer, in-flow or publish-watch
 	@echo "▸ install the local tools (once)" && $(LOCAL)
 	@echo "▸ build (the first time this takes some minutes)" && cargo build --workspace --bins --locked
-	@$(PYTHON) tests/local/demo.py $(if $(SEED),--seed $(SEED)) $(if $(KEEP),--keep)
+	@$(PYTHON) tests/local/demo.py $(if $(STRATEGY),--strategy $(STRATEGY)) $(if $(SEED),--seed $(SEED)) $(if $(KEEP),--keep)
 
 test: need ## everything that must hold
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets --locked -- -D warnings
 	cargo build --workspace --bins --locked
 	cargo test --workspace --locked --quiet
-	$(LOCAL) -m pytest -q tests/local
+	$(LOCAL) -m pytest -q tests/local --ignore tests/local/test_vendor_client.py
+	@$(VENDORS)
+	$(VENDOR) -m pytest -q tests/local/test_vendor_client.py
 
 check: need ## the fast part: formatting, lints, tests in process
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets --locked -- -D warnings
 	cargo test --workspace --locked --quiet
 
-contract: need ## the vendor's own clients against the simulator, and the contract against its source (the first time installs 280 MB)
+contract: need ## both of the vendor's own clients against the simulator, and the contract against its source (the first time installs 280 MB)
 	@command -v node >/dev/null && command -v npm >/dev/null || { echo "node or npm is missing: install Node.js 20 or newer, see https://nodejs.org" >&2; exit 1; }
 	@if test -f "$(SPEC)"; then $(PYTHON) tests/local/contract/generate.py --check "$(SPEC)"; \
 	  else echo "▸ $(SPEC) is not here: the committed contract is not compared with its source"; fi
 	cargo build -p serin-simulator --locked
-	@echo "▸ install the vendor's clients into .local/contract" && mkdir -p .local/contract/js && cp tests/local/contract/package*.json .local/contract/js/
-	@test -x .local/contract/python/bin/pip || $(PYTHON) -m venv .local/contract/python
-	@.local/contract/python/bin/pip install --quiet --disable-pip-version-check -r tests/local/contract/requirements.txt
+	@$(VENDORS)
+	@mkdir -p .local/contract/js && cp tests/local/contract/package*.json .local/contract/js/
 	@npm ci --prefix .local/contract/js --ignore-scripts --no-audit --no-fund --silent
 	cargo test -p serin-simulator -p serin-genesys --locked --quiet --test contract
-	.local/contract/python/bin/python -m pytest -q tests/local/test_vendor_client.py
+	$(VENDOR) -m pytest -q tests/local/test_vendor_client.py
 
-bench: need ## what takes minutes: the sequential judge's guarantee over 40,000 rollouts, and the time and memory of a tick
+bench: need ## what takes minutes: the sequential judge's guarantee over 40,000 rollouts, the time and memory of a tick, and what ticks of many rollouts ask of the vendor
 	cargo test --release -p serin-core --locked -- --ignored --nocapture
-	cargo bench -p serin-core --locked --bench judge
+	cargo bench -p serin-core --locked --features bench --bench judge
+	cargo test -p serin-acceptance --locked --test fleet -- --ignored --nocapture
 
 build: need ## all binaries, in the profile the local stack uses
 	cargo build --workspace --bins --locked

@@ -1,6 +1,6 @@
 """The demo: a healthy change goes 5 → 25 → 50 → 100 and is promoted; a broken one is contained and put back.
 
-    python3 tests/local/demo.py [--seed N] [--keep]
+    python3 tests/local/demo.py [--strategy traffic-cop|pointer|in-flow|publish-watch] [--seed N] [--keep]
 
 Everything is what production runs: the deployed functions, the template, the AWS and the Genesys Cloud protocols. Only the clock is the
 simulator's: `Clock=event` lets minutes pass in milliseconds. Exit status 0 only if both rollouts ended as they should.
@@ -15,6 +15,7 @@ import sys
 import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 import bootstrap
@@ -32,6 +33,8 @@ import stack  # noqa: E402  it needs the tools
 
 FLOW = "main_ivr"
 STABLE, CANARY = "b10e0000-0000-4000-8000-000000000002", "97ee0000-0000-4000-8000-000000000003"
+TABLE = "7ab1e000-0000-4000-8000-000000000004"
+OUTCOMES = "0c0e0000-0000-4000-8000-000000000005", "0c0e0000-0000-4000-8000-000000000006"
 START = "2026-11-20T09:00:00Z"
 NUMBERS = "+1555"  # callers' numbers begin so
 TICK = 5  # virtual minutes
@@ -51,6 +54,58 @@ policy:
   steps: [5, 25, 50]
   expected_calls_per_hour: 6700
 """
+BY_ROW = """\
+# A row of a data table sends all calls, at once: they are compared with what stable did before.
+flow: {flow}
+strategy: pointer
+pointer: {{table: {table}}}
+stable: {{flow_id: {stable}}}
+canary: {{flow_id: {canary}, version: "{version}"}}
+policy: {{expected_calls_per_hour: 6700}}
+"""
+INSIDE = """\
+# One flow asks, and branches inside; each branch has a flow outcome, which tells whether it did its work and nothing else.
+flow: {flow}
+strategy: in-flow
+canary: {{flow_id: {stable}, version: "{version}"}}
+outcomes: {{stable: {outcomes[0]}, canary: {outcomes[1]}}}
+labels: {{stable: v1, canary: v2}}
+policy:
+  steps: [5, 25, 50]
+  rule: {{kind: sequential, metrics: [{{name: error}}]}}
+  expected_calls_per_hour: 6700
+"""
+WATCHED = """\
+# The next version of the one flow that all callers have: published, watched against the one before, taken back by publishing that.
+flow: {flow}
+strategy: publish-watch
+canary: {{flow_id: {stable}, version: "{version}"}}
+policy: {{expected_calls_per_hour: 6700}}
+"""
+
+
+@dataclass(frozen=True)
+class Strategy:
+    """How calls come to the change, and what must be seen of it."""
+
+    name: str
+    file: str
+    changed: str  # the flow that gets the change
+    weights: tuple[float, ...]  # of the healthy one
+    asks: bool = True  # callers' flows ask the deployed function
+    before: int = 5  # virtual minutes of calls before the first change
+    slot: tuple[tuple[str, str], ...] = ()  # how the organization's callers are led
+
+
+STRATEGIES = {
+    strategy.name: strategy
+    for strategy in (
+        Strategy("traffic-cop", ROLLOUT_FILE, CANARY, (5, 25, 50, 100)),
+        Strategy("pointer", BY_ROW, CANARY, (100,), asks=False, before=120, slot=(("cop_reads", "row"),)),
+        Strategy("in-flow", INSIDE, STABLE, (5, 25, 50, 100), slot=(("entry", "stable"),)),
+        Strategy("publish-watch", WATCHED, STABLE, (), asks=False, before=120, slot=(("entry", "stable"),)),
+    )
+}
 COLUMNS = "{:<6} {:<13} {:>6}  {:>7} {:>6} {:>7} {:>6}  {:>7} {:>6} {:>7} {:>6}  {:<11} {}"
 
 
@@ -61,8 +116,8 @@ class DemoFailed(Exception):
 class Play:
     """One organization, one stack, one flow, and a clock that moves when told."""
 
-    def __init__(self, aws: stack.Stack, genesys: stack.Simulator, show=print):
-        self.aws, self.genesys, self.show = aws, genesys, show
+    def __init__(self, aws: stack.Stack, genesys: stack.Simulator, show=print, strategy: str = "traffic-cop"):
+        self.aws, self.genesys, self.show, self.strategy = aws, genesys, show, STRATEGIES[strategy]
         self.asked = Counter()
         self.disagreements, self.last_parameters, self.evaluations = [], None, []
         self.pool = ThreadPoolExecutor(10)  # the emulator answers a call in 0.1 s, however short the function
@@ -77,6 +132,7 @@ class Play:
             AWS_SECRET_ACCESS_KEY="test",
             SERIN_STAGE=self.aws.stage,
             SERIN_TIME=self.genesys.now(),
+            GENESYS_API=self.genesys.url,
             SERIN_BY="demo",
         )
         done = subprocess.run([str(stack.binary("serin")), *arguments], env=env, capture_output=True, text=True, timeout=60)
@@ -91,13 +147,27 @@ class Play:
     def start(self, version: str, why: str) -> None:
         path = stack.LOCAL / "demo" / f"rollout-{version}.yaml"
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(ROLLOUT_FILE.format(flow=FLOW, stable=STABLE, canary=CANARY, version=version))
+        names = {"flow": FLOW, "stable": STABLE, "canary": CANARY, "table": TABLE, "outcomes": OUTCOMES}
+        path.write_text(self.strategy.file.format(version=version, **names))
         self.show(self.serin("start", str(path), "--reason", why).stdout.strip())
+
+    def check_in(self, behavior: dict) -> str:
+        """Somebody checks in a change that makes callers fare so; answers its version."""
+        if self.strategy.name == "in-flow":  # the new branch; the old one stays beside it
+            return self.genesys.check_in(self.strategy.changed, HEALTHY, canary_behavior=behavior)
+        return self.genesys.check_in(self.strategy.changed, behavior)
+
+    def take_out_the_gate(self) -> None:
+        """What the owner of a flow that branches inside does after a promotion: the new branch alone, then the percentage at 0."""
+        version = self.genesys.check_in(self.strategy.changed, HEALTHY)
+        self.genesys.by_hand("publish", flow_id=self.strategy.changed, version=version, user="Robin")
+        self.aws.put_parameter(f"/genesys/canary/{self.aws.stage}/{FLOW}/percentage", "0")
 
     # The callers' side
 
     def calls(self, minutes: int = TICK, ask: int = ASK) -> dict:
         """Lets callers call. Some ask the deployed function; all others are decided by the same code on the same parameters."""
+        ask = ask if self.strategy.asks else 0
         parameters = self.aws.flow_parameters(FLOW)
         projected = {name: parameters[FLOW].get(name) for name in ("percentage", "rollout", "halt")}
         if projected != self.last_parameters:
@@ -192,33 +262,47 @@ class Play:
 
 def both(play: Play) -> None:
     """Plays both rollouts and checks how they ended."""
-    aws, genesys, say = play.aws, play.genesys, play.show
-    play.calls(ask=0)
+    aws, say, strategy = play.aws, play.show, play.strategy
+    play.calls(strategy.before, ask=0)
 
     step("a healthy change")
-    play.start(genesys.check_in(CANARY, **HEALTHY), "new opening hours announcement")
+    play.start(play.check_in(HEALTHY), "new opening hours announcement")
     play.play(ENDS)
     healthy, first = play.ledger(), play.asked.copy()
     say("")
     play.expect("the healthy change is promoted", healthy[-1]["event"] == "Finalized")
-    weights = [entry["weight"] for entry in healthy if entry["event"] == "WeightApplied"]
-    play.expect("its weight went 5 → 25 → 50 → 100", weights == [5, 25, 50, 100])
-    play.expect(f"{first['deployed']} of its {first['all']} calls asked the deployed function (at least 1,000)", first["deployed"] >= 1000)
+    weights = tuple(entry["weight"] for entry in healthy if entry["event"] == "WeightApplied")
+    if strategy.weights:
+        play.expect(f"its weight went {' → '.join(f'{w:g}' for w in strategy.weights)}", weights == strategy.weights)
+    if strategy.asks:
+        play.expect(f"{first['deployed']} of its {first['all']} calls asked the deployed function (at least 1,000)", first["deployed"] >= 1000)
     back = aws.parameter(f"/genesys/canary/{aws.stage}/{FLOW}/percentage")
-    play.expect("calls are back on the stable flow, which runs the promoted version", float(back) == 0)
+    if strategy.name in ("traffic-cop", "pointer"):
+        play.expect("calls are back on the stable flow, which runs the promoted version", float(back) == 0)
+    if strategy.name == "in-flow":
+        play.expect("all calls take the new branch until the owner takes the gate out", float(back) == 100)
+        play.take_out_the_gate()
 
+    play.calls(strategy.before, ask=0)
     step("a broken change: errors 1.5 → 15 %")
-    play.start(genesys.check_in(CANARY, **BROKEN), "new payment menu")
+    play.start(play.check_in(BROKEN), "new payment menu")
     # It ends early; callers go on calling, to show where they go.
     play.play(ENDS, ask=90, least=60)
     broken = play.ledger()
     say("")
     play.expect("the broken change is rolled back", broken[-1]["event"] == "RollbackFinished")
-    play.expect("it never got above 5 %", max((e["weight"] for e in broken if e["event"] == "WeightApplied"), default=0) == 5)
-    asked = play.asked["deployed"] - first["deployed"]
-    play.expect(f"{asked} of its {play.asked['all'] - first['all']} calls asked the deployed function (at least 1,000)", asked >= 1000)
-    play.expect("no call goes to the canary any more", play.calls()["canary"] == 0)
-    play.expect("the deployed function and the core agreed on every call that asked", not play.disagreements)
+    if strategy.asks:
+        worst = max((e["weight"] for e in broken if e["event"] == "WeightApplied"), default=0)
+        play.expect("it never got above 5 %", worst == 5)
+        asked = play.asked["deployed"] - first["deployed"]
+        play.expect(f"{asked} of its {play.asked['all'] - first['all']} calls asked the deployed function (at least 1,000)", asked >= 1000)
+    if strategy.name == "publish-watch":
+        before = next(entry["canary_version"] for entry in healthy if entry["event"] == "Prepared")
+        play.expect(f"the flow runs the version before, {before}, again", broken[-1]["version"] == before)
+    else:
+        play.expect("no call goes to the canary any more", play.calls()["canary"] == 0)
+    if strategy.asks:
+        play.expect("the deployed function and the core agreed on every call that asked", not play.disagreements)
 
     step("the ledger")
     for entry in healthy + broken:
@@ -233,12 +317,12 @@ def both(play: Play) -> None:
     play.expect("one for each change of state", {alert["dedup_key"] for alert in arrived} == told)
 
 
-def demo(seed: int, keep: bool) -> None:
+def demo(seed: int, keep: bool, strategy: str) -> None:
     step("start the local AWS and the Genesys Cloud organization")
-    with organization(seed) as genesys, stack.Stack() as aws:
+    with organization(seed, strategy) as genesys, stack.Stack() as aws:
         step("deploy infra/template.yaml")
         deploy(aws, genesys)
-        both(Play(aws, genesys))
+        both(Play(aws, genesys, strategy=strategy))
         print(f"\nBoth rollouts ended as they should, in {time.monotonic() - started:.0f} s.")
         if keep:
             print(f"Kept up until Ctrl-C: AWS at {aws.endpoint}, Genesys Cloud at {genesys.url}", flush=True)
@@ -247,10 +331,11 @@ def demo(seed: int, keep: bool) -> None:
 
 
 @contextlib.contextmanager
-def organization(seed: int):
+def organization(seed: int, strategy: str = "traffic-cop"):
     """The simulator, in the hours that the demo plays."""
     with stack.Simulator(seed=seed) as genesys:
-        genesys.reset(seed=seed, start=START, calls_per_hour=CALLS_PER_HOUR, by_hour=True)
+        slot = {"slot": FLOW, **dict(STRATEGIES[strategy].slot)}
+        genesys.reset(seed=seed, start=START, calls_per_hour=CALLS_PER_HOUR, by_hour=True, flows=[slot])
         yield genesys
 
 
@@ -267,11 +352,12 @@ TOLD = {"Requested", "StepStarted", "PromotionStarted", "BakeFinished", "Finaliz
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--strategy", choices=STRATEGIES, default="traffic-cop", help="how calls come to the change")
     parser.add_argument("--seed", type=int, default=SEED, help="of the callers")
     parser.add_argument("--keep", action="store_true", help="keep everything up at the end")
     chosen = parser.parse_args()
     try:
-        demo(chosen.seed, chosen.keep)
+        demo(chosen.seed, chosen.keep, chosen.strategy)
     except (DemoFailed, stack.LocalError, stack.FunctionFailed) as failed:
         print(f"\nfailed: {failed}\nlogs: {stack.LOGS.relative_to(stack.ROOT)}/", file=sys.stderr)
         return 1

@@ -407,9 +407,13 @@ class Simulator(_Cleanly):
     def reset(self, **settings) -> dict:
         return self.control("POST", "reset", settings)
 
-    def check_in(self, flow_id: str, **behavior: float) -> str:
-        """Somebody checks in a change that behaves so (`error=0.15, abandon=...`); answers the new version, which is not published."""
-        return self.control("POST", "versions", {"flow_id": flow_id, "behavior": behavior})["version"]
+    def check_in(self, flow_id: str, behavior: dict, **more) -> str:
+        """Somebody checks in a change that behaves so (`{"error": 0.15, …}`); answers the new version, which is not published."""
+        return self.control("POST", "versions", {"flow_id": flow_id, "behavior": behavior, **more})["version"]
+
+    def by_hand(self, kind: str, **what) -> None:
+        """A person changes something in Genesys Cloud: `publish`, `row`, `delete_row`, `ivr`."""
+        self.control("POST", "by_hand", {"kind": kind, **what})
 
     def arrivals(self, minutes: float, ask: int) -> list[dict]:
         """The calls of the next minutes that shall ask the deployed function."""

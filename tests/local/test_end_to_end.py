@@ -29,7 +29,7 @@ def play():
 def stepping(play, behavior=demo.HEALTHY):
     """A rollout at its first step."""
     play.calls(ask=0)
-    play.start(play.genesys.check_in(demo.CANARY, **behavior), "a test")
+    play.start(play.genesys.check_in(demo.CANARY, behavior), "a test")
     assert play.tick()["phase"] == "Stepping"
     assert play.aws.parameter(PERCENTAGE) == "5"
 
@@ -212,3 +212,40 @@ def test_on_call_can_publish_a_rollback_request(play):
     assert until(lambda: events(play)[-1] == "RollbackFinished")
     assert float(play.aws.parameter(PERCENTAGE)) == 0
     assert "callers complain" in json.dumps(play.ledger())
+
+
+IVR, COP = "1f500000-0000-4000-8000-000000000007", "c0900000-0000-4000-8000-000000000001"
+
+
+def test_a_number_is_led_to_the_traffic_cop_and_back(play, tmp_path):
+    file = tmp_path / "rollout.yaml"
+    file.write_text(demo.ROLLOUT_FILE.format(flow=demo.FLOW, stable=demo.STABLE, canary=demo.CANARY, version="15.0"))
+    adopt = lambda *more, **named: play.serin("adopt", str(file), "--ivr", IVR, "--cop", COP, *more, **named)  # noqa: E731
+
+    # The organization begins as adopted: its number leads to the cop.
+    assert "already" in adopt(check=False).stderr
+    shown = adopt("--undo").stdout
+    assert "now    open hours lead to Main_IVR_TrafficCop" in shown and "Nothing was changed" in shown
+    undone = adopt("--undo", "--yes").stdout
+    assert "then   open hours lead to Main_IVR_Blue" in undone and "done: the IVR has version 2" in undone
+
+    # Somebody else was first: theirs stays.
+    play.genesys.fault({"kind": "version_conflict", "path": "/api/v2/architect/ivrs"})
+    refused = adopt("--yes", check=False)
+    assert refused.returncode == 1 and "was not changed" in refused.stderr
+    play.genesys.clear_faults()
+    shown = adopt().stdout
+    assert "sums of flow entries over all flows double" in shown
+    assert "--undo takes it back" in adopt("--yes").stdout
+
+    stepping(play)
+    assert "end it first" in adopt("--undo", "--yes", check=False).stderr
+
+
+def test_what_is_in_the_way_is_said_before_anything_is_changed(play):
+    play.genesys.fault({"kind": "forbid", "permission": "architect:job:create", "client_id": "serin-publish"})
+    play.start(play.genesys.check_in(demo.CANARY, demo.HEALTHY), "a test")
+    play.tick()
+    last = play.ledger()[-1]
+    assert last["event"] == "PreparationFailed" and "lacks the permission architect:job:create" in last["why"]
+    assert play.calls()["canary"] == 0
