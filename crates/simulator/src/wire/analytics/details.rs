@@ -188,7 +188,7 @@ impl Request {
 /// The conversations that a query is about, whatever its paging.
 pub(super) fn search<'a>(organization: &'a Organization, request: &Request) -> Result<Vec<&'a Conversation>, ApiError> {
     within_limit(organization, request.segment_filters.iter().chain(&request.conversation_filters).flat_map(Filter::predicates).count())?;
-    let found = found(organization, request).map_err(ApiError::bad_request)?;
+    let found = found(organization, request, |from| from - DAY).map_err(ApiError::bad_request)?;
     Ok(found.into_iter().map(|known| known.conversation).collect())
 }
 
@@ -200,7 +200,7 @@ fn answer(organization: &Organization, request: &Request) -> Result<Value, Strin
             PAGE.1
         ));
     }
-    let found = found(organization, request)?;
+    let found = found(organization, request, |from| from.div_euclid(DAY) * DAY)?;
     let page: Vec<Value> = found.iter().skip(size.saturating_mul(number - 1)).take(size).map(|known| known.render(false)).collect();
     let mut answer = json!({"totalHits": found.len()});
     if !page.is_empty() {
@@ -209,7 +209,8 @@ fn answer(organization: &Organization, request: &Request) -> Result<Value, Strin
     Ok(answer)
 }
 
-fn found<'a>(organization: &'a Organization, request: &Request) -> Result<Vec<Known<'a>>, String> {
+/// What was going on in the interval: of what began on one of its days where it is asked at once, of all where a job reads it.
+fn found<'a>(organization: &'a Organization, request: &Request, earliest: fn(i64) -> i64) -> Result<Vec<Known<'a>>, String> {
     let interval = &request.interval;
     let ends = interval.split_once('/').and_then(|(from, to)| Some((from.parse().ok()?, to.parse().ok()?)));
     let (from, to): (Timestamp, Timestamp) = ends.ok_or_else(|| format!("interval `{interval}` is not accepted"))?;
@@ -218,8 +219,7 @@ fn found<'a>(organization: &'a Organization, request: &Request) -> Result<Vec<Kn
         return Err(format!("interval `{interval}` is not accepted: more than nothing and at most 31 days are"));
     }
     request.segment_filters.iter().chain(&request.conversation_filters).try_for_each(Filter::check)?;
-    // Whatever was going on in the interval, if it began on one of its days.
-    let begun = organization.reports.begun(from.div_euclid(DAY) * DAY, to);
+    let begun = organization.reports.begun(earliest(from), to);
     let known = begun.map(|conversation| Known { conversation, organization }).filter(|known| known.is_there() && known.until() >= from);
     let mut found: Vec<Known<'_>> = known
         .filter(|known| request.conversation_filters.iter().all(|filter| filter.holds(known)))
