@@ -6,7 +6,7 @@ use crate::client::{Genesys, Request};
 use crate::error::Error;
 use crate::operations;
 use crate::token::CredentialsSource;
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use serin_controller::ports::{Analytics, Changed, Clock, CohortFlows, Running, Unmeasured};
@@ -32,19 +32,19 @@ impl<S: CredentialsSource, C: Clock> Analytics for Genesys<S, C> {
         let until = self.deadline();
         let (branches, slots): (Vec<usize>, Vec<usize>) = (0..flows.len()).partition(|i| flows[*i].outcomes.is_some());
         for (source, asked) in [(Source::Exits, slots), (Source::Outcomes, branches)] {
-            let mut batches: Vec<&[usize]> = asked.chunks(ROLLOUTS_PER_QUERY).rev().collect();
+            let whole = asked.chunks(ROLLOUTS_PER_QUERY).rev().map(|batch| Batch { of: batch, from, to });
+            let mut batches: Vec<Batch<'_>> = whole.collect();
             while let Some(batch) = batches.pop() {
-                let cohorts: Vec<&CohortFlows> = batch.iter().map(|at| &flows[*at]).collect();
-                match self.aggregates(DOING, source.query(&cohorts, from, to), until).await {
-                    Err(error) if error.is_too_much() && batch.len() > 1 => {
-                        let (first, second) = batch.split_at(batch.len() / 2);
-                        batches.extend([second, first]);
-                    }
-                    answer => {
-                        let told = source.read(answer?, &cohorts, from, to)?;
-                        batch.iter().zip(told).for_each(|(at, windows)| measured[*at] = windows);
-                    }
+                let cohorts: Vec<&CohortFlows> = batch.of.iter().map(|at| &flows[*at]).collect();
+                let answer = self.aggregates(DOING, source.query(&cohorts, batch.from, batch.to), until).await;
+                if answer.as_ref().is_err_and(Error::is_too_much)
+                    && let Some([first, second]) = batch.halves()
+                {
+                    batches.extend([second, first]);
+                    continue;
                 }
+                let told = source.read(answer?, &cohorts, batch.from, batch.to)?;
+                batch.of.iter().zip(told).for_each(|(at, windows)| measured[*at].extend(windows));
             }
         }
         self.add_details(flows, &mut measured, to, until).await;
@@ -93,6 +93,27 @@ enum Source {
     Exits,
     /// Two branches of one flow: the outcome that each of them begins and ends.
     Outcomes,
+}
+
+/// What one query asks: rollouts by their place, and minutes.
+#[derive(Clone, Copy)]
+struct Batch<'a> {
+    of: &'a [usize],
+    from: Timestamp,
+    to: Timestamp,
+}
+
+impl Batch<'_> {
+    /// Fewer rollouts, or of one rollout fewer minutes, the earlier ones first; `None` where it is one minute of one.
+    fn halves(&self) -> Option<[Self; 2]> {
+        if self.of.len() > 1 {
+            let (first, second) = self.of.split_at(self.of.len() / 2);
+            return Some([Batch { of: first, ..*self }, Batch { of: second, ..*self }]);
+        }
+        let minutes = self.to.duration_since(self.from).as_mins();
+        let middle = self.from + SignedDuration::from_mins(minutes / 2);
+        (minutes > 1).then_some([Batch { to: middle, ..*self }, Batch { from: middle, ..*self }])
+    }
 }
 
 impl Source {
@@ -332,7 +353,6 @@ fn branches(cohorts: &CohortFlows, rows: &ByFlow<OutcomeRow>, from: Timestamp, t
 #[cfg(test)]
 mod tests {
     use super::*;
-    use jiff::SignedDuration;
 
     #[test]
     fn every_way_to_leave_a_flow_is_counted_as_one_end() {
