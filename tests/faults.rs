@@ -2,7 +2,7 @@
 #![allow(clippy::unwrap_used)]
 
 use serde_json::{Value, json};
-use serin_acceptance::drive::sequential_policy;
+use serin_acceptance::drive::{minutes, name, sequential_policy};
 use serin_acceptance::live::Live;
 use serin_controller::intervene::Action;
 use serin_core::policy::{Minutes, Policy};
@@ -411,4 +411,29 @@ fn callers_come_once_a_test_call_to_the_hidden_number_has_ended_well() {
     live.order("call", json!({"dnis": MAIN_IVR_TEST_DNIS, "count": 3}));
     live.until_phase(FLOW, "Stepping", 6);
     live.assert_lawful();
+}
+
+#[test]
+fn a_healthy_canary_of_long_calls_is_not_rolled_back_after_a_step_up() {
+    let mut live = stage(Strategy::TrafficCop, &json!({}));
+    let long = json!({"error": 0.03, "abandon": 0.1, "transfer": 0.22, "duration_factor": 25.0});
+    for flow in [MAIN_IVR_STABLE, MAIN_IVR_CANARY] {
+        let version = live.order("versions", json!({"flow_id": flow, "behavior": long}))["version"].clone();
+        live.order("by_hand", json!({"kind": "publish", "flow_id": flow, "version": version, "user": "Pat"}));
+    }
+    live.calls(60);
+    let version = live.order("versions", json!({"flow_id": MAIN_IVR_CANARY, "behavior": long}))["version"].clone();
+    let mut plan = plan(Strategy::TrafficCop, version.as_str().unwrap());
+    (plan.policy.long_call, plan.policy.steps) = (Minutes(12), vec!["50".parse().unwrap()]);
+    live.start(plan).unwrap();
+    assert_eq!(live.until_end(FLOW, 400), "Promoted", "{}", live.story());
+    live.assert_lawful();
+
+    // Calls are counted when they end, and those that fail end first: right after the first step the canary held hardly any other.
+    let stepped = live.rollout(FLOW).weights[0].since;
+    let windows = live.world.state().books[&name(FLOW)].windows();
+    let young = windows.iter().filter(|w| w.start >= stepped && w.start < stepped + minutes(3));
+    let (failed, all) =
+        young.fold((0, 0), |sum, w| (sum.0 + w.counts.canary.errors + w.counts.canary.abandons, sum.1 + w.counts.canary.calls));
+    assert!(all >= 5 && f64::from(failed) > 0.26 * f64::from(all), "twice stable's share: {failed} of {all}");
 }

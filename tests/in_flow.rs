@@ -3,6 +3,8 @@
 
 use serin_acceptance::drive::{Stage, name, sequential_policy};
 use serin_acceptance::world::{OUTCOMES, Way};
+use serin_controller::intervene::Action;
+use serin_core::alert::RollbackRequest;
 use serin_core::phase::Phase;
 use serin_core::policy::{MetricRule, Policy, Rule, SequentialRule};
 use serin_core::rollout::{Outcomes, Plan, Strategy};
@@ -98,4 +100,55 @@ fn a_policy_that_needs_more_than_outcomes_tell_is_refused_with_the_reason() {
         let refused = plan.check().unwrap_err();
         assert!(refused.contains(said), "{refused}");
     }
+}
+
+#[test]
+fn what_on_call_publishes_during_a_rollback_stays() {
+    let mut stage = started("16.0");
+    stage.until_phase(FLOW, "Stepping", 10);
+    stage.executor = false;
+    stage.until_phase(FLOW, "RollingBack", 60);
+    stage.world.state().flows.get_mut("main_ivr-canary").unwrap().publish_by_hand("13.0", "Pat");
+    stage.executor = true;
+    stage.until_phase(FLOW, "RolledBack", 3);
+    assert_eq!(runs(&stage), "13.0");
+    stage.assert_lawful();
+}
+
+#[test]
+fn a_hand_on_the_percentage_stops_a_promotion_that_is_being_finished() {
+    let mut stage = started("15.0");
+    stage.until_phase(FLOW, "Baking", 300);
+    stage.executor = false;
+    stage.until_phase(FLOW, "Finalizing", 60);
+    stage.world.state().person_sets(&name(FLOW), "0");
+    let worked = stage.work().unwrap().unwrap();
+    assert!(worked[0].step.contains("changed by hand"), "{}", worked[0].step);
+    stage.executor = true;
+    stage.until_phase(FLOW, "RolledBack", 5);
+    assert_eq!(stage.offered(FLOW), 0.0);
+    stage.assert_lawful();
+}
+
+#[test]
+fn nothing_is_published_while_anybody_may_be_on_the_new_branch() {
+    let stage = Stage::new(&[FLOW]);
+    stage.world.state().traffic.way = Way::Inside;
+    stage.world.state().person_sets(&name(FLOW), "100");
+    stage.start(plan("15.0")).unwrap();
+    let worked = stage.work().unwrap().unwrap();
+    assert!(worked[0].step.contains("the percentage is 100 and must be 0"), "{}", worked[0].step);
+    assert_eq!(runs(&stage), "13.0");
+}
+
+#[test]
+fn a_rollback_that_is_asked_for_after_a_promotion_says_what_to_do_instead() {
+    let mut stage = started("15.0");
+    stage.until_phase(FLOW, "Promoted", 300);
+    let refused = stage.person(FLOW, Action::Rollback).unwrap().unwrap_err().to_string();
+    assert!(refused.contains("set the percentage to 0 by hand"), "{refused}");
+    let request = RollbackRequest { flow: name(FLOW), rollout: None, reason: "alarm".into(), requested_by: "alarm x".into(), at: None };
+    let sent = stage.world.state().now;
+    let refused = stage.serve(&request, sent).unwrap().unwrap_err().to_string();
+    assert!(refused.contains("set the percentage to 0 by hand"), "{refused}");
 }

@@ -1,9 +1,9 @@
 //! A row of a data table sends all calls: at once, judged against what stable did before, and taken back by the same row.
 #![allow(clippy::unwrap_used)]
 
-use serin_acceptance::drive::{Stage, minutes, name, sequential_policy};
+use serin_acceptance::drive::{Stage, minutes, name, run, sequential_policy};
 use serin_acceptance::world::{Behavior, Fault, TABLE, Way};
-use serin_controller::intervene::Action;
+use serin_controller::intervene::{Action, intervene};
 use serin_controller::ports::Pointer;
 use serin_core::phase::{Event, Phase};
 use serin_core::policy::{Minutes, Policy};
@@ -108,6 +108,20 @@ fn with_swap_calls_stay_on_the_canary_and_the_next_rollout_first_takes_them_to_s
 }
 
 #[test]
+fn a_rollout_that_failed_before_its_first_call_leaves_the_row_as_it_was() {
+    let mut stage = stage();
+    let row = Pointer { active_flow: "main_ivr-canary".into(), weight: Weight::FULL, revision: 3, owner: String::new() };
+    stage.world.state().rows.insert(name(FLOW), row.clone());
+    stage.world.state().flows.get_mut("main_ivr-canary").unwrap().publish_by_hand("17.0", "Pat");
+    stage.start(plan("15.0")).unwrap();
+    stage.until_phase(FLOW, "Failed", 3);
+    for _ in 0..5 {
+        stage.minute();
+    }
+    assert_eq!(self::row(&stage), row, "{}", stage.story());
+}
+
+#[test]
 fn a_row_that_somebody_changed_is_contaminated_contained_and_named() {
     let changed = |f: fn(&mut Pointer)| {
         move |row: &Pointer| {
@@ -118,7 +132,12 @@ fn a_row_that_somebody_changed_is_contaminated_contained_and_named() {
             })
         }
     };
-    let edits: [(&str, Edit); 3] = [
+    let edits: [(&str, Edit); 4] = [
+        // As a table's import or a row made anew has it: nothing of ours in it.
+        (
+            "changed the row to flow main_ivr-stable with weight 0",
+            Box::new(|_| Some(Pointer { active_flow: "main_ivr-stable".into(), weight: Weight::ZERO, revision: 0, owner: String::new() })),
+        ),
         ("changed the row to flow main_ivr-canary with weight 0", Box::new(changed(|row| row.weight = Weight::ZERO))),
         ("took the row over as `other`", Box::new(changed(|row| row.owner = "other".into()))),
         ("deleted the row", Box::new(|_| None)),
@@ -241,4 +260,109 @@ fn a_fault_that_begins_after_all_calls_moved_is_found() {
     let blamed = stage.events(FLOW).into_iter().any(|e| matches!(e, Event::RollbackStarted { .. }));
     assert!(blamed);
     stage.assert_lawful();
+}
+
+#[test]
+fn a_hand_on_the_row_stops_a_promotion_that_is_being_finished() {
+    let mut stage = started("15.0");
+    stage.until_phase(FLOW, "Baking", 5);
+    stage.executor = false;
+    stage.until_phase(FLOW, "Finalizing", 30);
+    let edited = Pointer { weight: Weight::ZERO, active_flow: "main_ivr-stable".into(), ..row(&stage) };
+    stage.world.state().person_points(&name(FLOW), Some(edited), "Pat");
+    let worked = stage.work().unwrap().unwrap();
+    assert!(worked[0].step.contains("the row that sends the calls was changed by hand"), "{}", worked[0].step);
+    stage.minute();
+    assert_eq!(stage.phase(FLOW), Phase::RollingBack, "{}", stage.story());
+    stage.executor = true;
+    stage.until_phase(FLOW, "RolledBack", 5);
+    assert_eq!(stage.world.state().flows["main_ivr-stable"].runs(), "14.0");
+    assert_eq!(pointed(&stage), 0);
+    stage.assert_lawful();
+}
+
+#[test]
+fn a_rollback_that_dies_before_it_says_why_is_nobody_elses_doing() {
+    let mut stage = started("15.0");
+    stage.until_phase(FLOW, "Baking", 5);
+    stage.minute();
+    // The person's command takes the calls back, and dies before it records.
+    let process = stage.world.process("cli");
+    let commit = {
+        let mut rehearsal = started("15.0");
+        rehearsal.until_phase(FLOW, "Baking", 5);
+        rehearsal.minute();
+        let before = rehearsal.world.state().calls.len();
+        rehearsal.person(FLOW, Action::Rollback).unwrap().unwrap();
+        let state = rehearsal.world.state();
+        state.calls[before..].iter().position(|call| call.name == "ledger.commit").unwrap()
+    };
+    let (flow, request) = (name(FLOW), stage.request("it looks odd"));
+    {
+        let mut state = stage.world.state();
+        let at = state.calls.len() + commit;
+        state.faults.insert(at, Fault::CrashBefore);
+    }
+    let done = run(&process, intervene(&process, &process, &process, &process, &flow, Action::Rollback, &request));
+    assert!(done.is_none() && pointed(&stage) == 0);
+    stage.minute();
+    assert!(matches!(stage.phase(FLOW), Phase::RollingBack | Phase::RolledBack), "{}", stage.story());
+    stage.until_phase(FLOW, "RolledBack", 5);
+    stage.assert_lawful();
+}
+
+#[test]
+fn calls_that_the_row_still_sends_are_said_at_every_tick_and_no_rollback_is_called_done() {
+    let mut stage = started("16.0");
+    stage.until_phase(FLOW, "Baking", 5);
+    stage.minute();
+    stage.world.state().outages.insert("rows");
+    stage.until_phase(FLOW, "RollingBack", 30);
+    for _ in 0..3 {
+        stage.pass_a_minute();
+        let report = stage.evaluate().unwrap().unwrap();
+        assert!(report.unwell.iter().any(|why| why.contains("the row that sends the calls is not as recorded")), "{report:?}");
+        let worked = stage.work().unwrap().unwrap();
+        assert!(worked[0].step.starts_with("waiting: row main_ivr"), "{}", worked[0].step);
+    }
+    assert_eq!((stage.phase(FLOW), pointed(&stage)), (Phase::RollingBack, 100));
+    stage.world.state().outages.clear();
+    stage.until_phase(FLOW, "RolledBack", 3);
+    assert_eq!(pointed(&stage), 0);
+    stage.assert_lawful();
+}
+
+#[test]
+fn after_a_swap_the_slots_keep_their_places_and_the_row_its_strategy() {
+    let mut stage = stage();
+    stage.start(Plan { finalize: Finalize::Swap, ..plan("15.0") }).unwrap();
+    stage.until_phase(FLOW, "Promoted", 40);
+
+    let asked = Plan { strategy: Strategy::TrafficCop, pointer: None, ..plan("17.0") };
+    let refused = stage.start(asked).unwrap_err().to_string();
+    assert!(refused.contains("sends all calls to flow main_ivr-canary") && refused.contains("nothing was changed"), "{refused}");
+
+    let mut flipped = plan("14.0");
+    flipped.stable.as_mut().unwrap().flow_id = "main_ivr-canary".into();
+    flipped.canary.flow_id = "main_ivr-stable".into();
+    stage.start(flipped).unwrap();
+    let before = stage.world.state().calls.len();
+    stage.until_phase(FLOW, "Failed", 3);
+    let said = stage.alerts().pop().unwrap().reason;
+    assert!(said.contains("stable and canary keep their places"), "{said}");
+    assert!(stage.world.state().calls[before..].iter().all(|c| !["flows.publish", "rows.point"].contains(&c.name)));
+    assert_eq!(pointed(&stage), 100);
+}
+
+#[test]
+fn what_stable_does_must_be_known_before_all_calls_leave_it() {
+    let mut stage = started("15.0");
+    stage.world.state().outages.insert("analytics.measure");
+    for _ in 0..5 {
+        stage.minute();
+    }
+    assert_eq!((stage.phase(FLOW), pointed(&stage)), (Phase::Preparing, 0), "{}", stage.story());
+    stage.world.state().outages.clear();
+    stage.until_phase(FLOW, "Baking", 2);
+    assert!(stage.rollout(FLOW).baseline.is_some());
 }

@@ -155,8 +155,12 @@ fn no_caller_gets_there_before_a_test_call_ended_well() {
     let mut stage = started(smoke(), |_| {});
     stage.until_phase(FLOW, "Failed", 40);
     let alert = stage.alerts().pop().unwrap();
-    assert!(alert.reason.contains("no test call to +15550199"), "{}", alert.reason);
+    assert!(alert.reason.contains("a test call to +15550199"), "{}", alert.reason);
 
+    let observed = serin_core::policy::Policy { mode: serin_core::policy::Mode::Observe, ..quick_policy() };
+    for refused in [Plan { strategy: Strategy::PublishWatch, stable: None, ..smoke() }, Plan { policy: observed, ..smoke() }] {
+        assert!(refused.check().unwrap_err().contains("smoke is not accepted"), "callers would be there already");
+    }
     for dnis in ["", "call me", "+1555 0199", "+"] {
         let refused = Plan { smoke: Some(Smoke { dnis: dnis.into() }), ..plan() }.check().unwrap_err();
         assert!(refused.contains("smoke.dnis"), "{refused}");

@@ -34,7 +34,14 @@ impl Place<'_> {
 /// Whoever may not write the row here need not wait for it: the functions write it from what was recorded.
 impl Rows for Place<'_> {
     async fn pointer(&self, table: &str, row: &FlowName) -> Result<Option<Pointer>, RowError> {
-        self.client(table, row)?.pointer(table, row).await
+        let found = self.client(table, row)?.pointer(table, row).await?;
+        if let Some(found) = found.as_ref().filter(|found| !found.owner.is_empty() && found.owner != format!("serin/{}", self.stage)) {
+            eprintln!(
+                "warning: row {row} of data table {table} belongs to `{}`, is not written, and sends calls to flow {}",
+                found.owner, found.active_flow
+            );
+        }
+        Ok(found)
     }
 
     async fn point(&self, table: &str, row: &FlowName, to: &Pointer) -> Result<(), RowError> {

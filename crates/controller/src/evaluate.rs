@@ -141,11 +141,13 @@ const BASELINE: SignedDuration = SignedDuration::from_hours(2);
 /// Rollouts whose flows are looked at in a tick, besides those that are about to rise.
 const LOOKED_AT: usize = 10;
 /// After a change the row that sends the calls is looked at by every tick for so long.
-const LATELY: SignedDuration = SignedDuration::from_mins(10);
+const LATELY: SignedDuration = SignedDuration::from_mins(5);
 /// How far back the guards look, at most.
 const GUARDS_REACH: SignedDuration = SignedDuration::from_mins(60);
 /// How long whoever contained a rollout has to record why, before a tick records that it found it so.
 const SAYING_WHY: SignedDuration = SignedDuration::from_secs(2);
+/// The same where they write a row in between, which takes some requests to the vendor.
+const SAYING_WHY_BY_ROW: SignedDuration = SignedDuration::from_secs(10);
 /// How far back the analytics are read after an outage.
 const CATCH_UP: SignedDuration = SignedDuration::from_hours(6);
 
@@ -160,8 +162,12 @@ struct Visit {
     analysis: Option<Analysis>,
     /// What somebody changed by hand of what is being compared.
     drift: Option<String>,
-    /// The row that its traffic cop reads, if it was read.
-    row: Option<Option<Pointer>>,
+    /// The row that its traffic cop reads, if it was to be read.
+    row: Option<Result<Option<Pointer>, String>>,
+    /// The weight that callers had when the tick began.
+    weight: Weight,
+    /// What is not as recorded and takes no heartbeat away: it is this flow's alone.
+    ailing: Option<String>,
     decision: Decision,
     explanation: Option<Explanation>,
     trouble: Vec<String>,
@@ -214,6 +220,7 @@ where
         tracing::error!(%error, "heartbeat not written; calls go to stable when the last one is 5 minutes old");
         unwell.push(format!("heartbeat not written: {error}"));
     }
+    unwell.extend(visits.iter().filter_map(|v| v.ailing.as_ref().map(|why| format!("flow {}: {why}", v.active.flow))));
     if let Err(error) = ports.ledger.record_tick(tick.time).await {
         tracing::warn!(%error, "the tick's time was not recorded");
     }
@@ -249,6 +256,7 @@ async fn visit<L: Ledger, P: Parameters, A, N, C>(
     let decision = Decision::Hold(HoldReason::Preparing);
     let trouble = seen.as_ref().err().cloned().into_iter().collect();
     let safe = seen.is_ok();
+    let weight = rollout.settled_weight();
     Ok(Some(Visit {
         active: active.clone(),
         opened,
@@ -258,6 +266,8 @@ async fn visit<L: Ledger, P: Parameters, A, N, C>(
         analysis: None,
         drift: None,
         row: None,
+        weight,
+        ailing: None,
         decision,
         explanation: None,
         trouble,
@@ -322,7 +332,14 @@ impl Visit {
     fn has_moved(&self, now: Timestamp) -> bool {
         let rollout = self.rollout();
         let lately = |at: Timestamp| now.duration_since(at) < LATELY;
-        pointer::table(rollout).is_some() && (rollout.pending.is_some() || lately(rollout.phase_since) || lately(rollout.in_force.since))
+        let moved = rollout.pending.is_some() || lately(rollout.phase_since) || lately(rollout.in_force.since);
+        pointer::table(rollout).is_some() && rollout.has_stepped && moved
+    }
+
+    /// Whether visits may end: what sends its calls is known to be as recorded.
+    fn is_settled(&self, stage: &str) -> bool {
+        let of_row = |row: &Option<Pointer>| pointer::standing(self.rollout(), row.as_ref(), stage) != pointer::Standing::Behind;
+        pointer::table(self.rollout()).is_none() || !self.rollout().has_stepped || matches!(&self.row, Some(Ok(row)) if of_row(row))
     }
 
     /// Whether calls must be on stable before the decision is recorded.
@@ -359,6 +376,7 @@ async fn observe<L: Ledger, P, A: Analytics, N, C>(ports: &Ports<'_, L, P, A, N,
         Err(unmeasured) => {
             for i in watched {
                 if !visits[i].rollout().phase.is_watched() {
+                    visits[i].analysis = Some(Analysis { verdict: Verdict::Error(unmeasured.to_string()), ..Analysis::before(&[]) });
                     continue;
                 }
                 let mut analysis = visits[i].recalled.judge(visits[i].rollout(), now);
@@ -451,14 +469,18 @@ async fn look_for_drift<L, P, A: Analytics + Rows, N, C>(
     // Whatever is taken back already needs no second reason; what was found so may have this one.
     let open = |visit: &Visit| !visit.takes_back() || visit.decision == Decision::Rollback(Cause::FoundContained);
     let watched = |visit: &Visit| visit.rollout().phase.is_watched() && open(visit);
-    let looked_at: Vec<usize> =
-        (0..visits.len()).filter(|i| watched(&visits[*i]) || pointer::table(visits[*i].rollout()).is_some()).collect();
-    let turns = looked_at.len().div_ceil(LOOKED_AT).max(1);
-    let turn = now.as_second().div_euclid(60).rem_euclid(turns as i64) as usize;
-    let due = |(n, i): &(usize, &usize)| n % turns == turn || visits[**i].decision.rises() || visits[**i].has_moved(now);
-    let due: Vec<usize> = looked_at.iter().enumerate().filter(due).map(|(_, i)| *i).collect();
-    let answers = join_all(due.iter().map(|i| look(ports.analytics, tick, &visits[*i], watched(&visits[*i])))).await;
-    for (i, (row, answer)) in due.into_iter().zip(answers) {
+    let among = |is: &dyn Fn(&Visit) -> bool| -> Vec<usize> { (0..visits.len()).filter(|i| is(&visits[*i])).collect() };
+    let compared = in_turn(&among(&watched), now);
+    let rows = in_turn(&among(&|visit| pointer::table(visit.rollout()).is_some()), now);
+    let due = |visit: &Visit, i: usize| Look {
+        flows: watched(visit) && (compared.contains(&i) || visit.decision.rises()),
+        row: rows.contains(&i) || visit.decision.rises() || visit.has_moved(now),
+    };
+    let due: Vec<(usize, Look)> =
+        visits.iter().enumerate().map(|(i, visit)| (i, due(visit, i))).filter(|(_, look)| look.flows || look.row).collect();
+    let answers = join_all(due.iter().map(|(i, wanted)| look(ports.analytics, tick, &visits[*i], *wanted))).await;
+    let due = due.into_iter().map(|(i, _)| i);
+    for (i, (row, answer)) in due.zip(answers) {
         let visit = &mut visits[i];
         visit.row = row;
         match answer {
@@ -478,29 +500,48 @@ async fn look_for_drift<L, P, A: Analytics + Rows, N, C>(
     }
 }
 
-/// The row, if there is one and it could be read, and what was changed by hand.
+/// Some of them, others in each minute.
+fn in_turn(of: &[usize], now: Timestamp) -> Vec<usize> {
+    let turns = of.len().div_ceil(LOOKED_AT).max(1);
+    let turn = now.as_second().div_euclid(60).rem_euclid(turns as i64) as usize;
+    of.iter().enumerate().filter(|(n, _)| n % turns == turn).map(|(_, i)| *i).collect()
+}
+
+/// What is looked at.
+#[derive(Debug, Clone, Copy)]
+struct Look {
+    /// What the flows run.
+    flows: bool,
+    /// The row, where there is one.
+    row: bool,
+}
+
+/// The row, and what was changed by hand.
 async fn look(
     analytics: &(impl Analytics + Rows),
     tick: &Tick,
     visit: &Visit,
-    watched: bool,
-) -> (Option<Option<Pointer>>, Result<Option<String>, Unmeasured>) {
-    let mut found = None;
-    if let Some(table) = pointer::table(visit.rollout()) {
+    wanted: Look,
+) -> (Option<Result<Option<Pointer>, String>>, Result<Option<String>, Unmeasured>) {
+    let (rollout, mut found) = (visit.rollout(), None);
+    if let Some(table) = pointer::table(rollout).filter(|_| wanted.row) {
         let row = match analytics.pointer(table, &visit.active.flow).await {
             Ok(row) => row,
-            Err(error) => return (None, Err(Unmeasured(error.to_string()))),
+            Err(error) => return (Some(Err(error.to_string())), Err(Unmeasured(error.to_string()))),
         };
-        let standing = pointer::standing(visit.rollout(), row.as_ref(), &tick.stage);
-        found = Some(row);
-        if let (true, pointer::Standing::ByHand(what)) = (watched, standing) {
-            let by = analytics.changed_by(Changed::Row { table, row: visit.active.flow.as_str() }, visit.rollout().phase_since).await;
+        let standing = pointer::standing(rollout, row.as_ref(), &tick.stage);
+        found = Some(Ok(row));
+        // Once they are taken back, by whomever, the row is where they should be.
+        let halted = visit.seen.as_ref().is_ok_and(|seen| seen.halts(&rollout.id));
+        if let (true, false, pointer::Standing::ByHand(what)) = (rollout.awaits_verdict(), halted, standing) {
+            let row = Changed::Row { table, row: visit.active.flow.as_str() };
+            let by = analytics.changed_by(row, rollout.phase_since).await;
             let by = by.map_or_else(|| "somebody".to_owned(), |by| format!("`{by}`"));
             return (found, Ok(Some(format!("{by} {what}, in data table {table}"))));
         }
     }
-    match visit.cohorts().filter(|_| watched) {
-        Some(cohorts) => (found, drifted(analytics, &cohorts, visit.rollout().phase_since).await),
+    match visit.cohorts().filter(|_| wanted.flows) {
+        Some(cohorts) => (found, drifted(analytics, &cohorts, rollout.phase_since).await),
         None => (found, Ok(None)),
     }
 }
@@ -574,7 +615,9 @@ async fn act<L: Ledger, P: Parameters, A: Rows, N, C: Clock>(
         }
     }
     if let Err(error) = follow(ports, tick, visit).await {
-        visit.trouble.push(error);
+        let why = format!("the row that sends the calls is not as recorded, and is tried again at the next tick: {error}");
+        visit.ailing = Some(why.clone());
+        visit.trouble.push(why);
     }
     for trouble in &visit.trouble {
         tracing::error!(flow = %visit.active.flow, trouble, "not done");
@@ -593,24 +636,38 @@ async fn act<L: Ledger, P: Parameters, A: Rows, N, C: Clock>(
     }
 }
 
-/// Lets the row that a traffic cop reads follow the record, where it was read and does not.
-async fn follow<L: Ledger, P, A: Rows, N, C>(ports: &Ports<'_, L, P, A, N, C>, tick: &Tick, visit: &Visit) -> Result<(), String> {
-    let rollout = visit.rollout();
-    let Some(row) = &visit.row else { return Ok(()) };
-    // A hand on it is answered by containment, which writes it too; before the first call moves there is nothing to follow.
-    if rollout.phase == Phase::Preparing || pointer::standing(rollout, row.as_ref(), &tick.stage) != pointer::Standing::Behind {
-        return Ok(());
-    }
+/// Lets the row that a traffic cop reads follow the record, where it does not or cannot be told to.
+async fn follow<L: Ledger, P: Parameters, A: Rows, N, C>(
+    ports: &Ports<'_, L, P, A, N, C>,
+    tick: &Tick,
+    visit: &Visit,
+) -> Result<(), String> {
+    let (rollout, flow) = (visit.rollout(), &visit.active.flow);
     let (weight, revision) = (rollout.settled_weight(), rollout.applied.map_or(0, |applied| applied.version));
-    pointer::follow(ports.analytics, rollout, weight, revision, &tick.stage).await.map_err(|e| e.to_string())?;
-    if weight == Weight::ZERO {
+    // Where no call was ever moved there is nothing to follow: after a swap the row rightly sends all of them to the canary flow.
+    let is_behind = match &visit.row {
+        _ if !rollout.has_stepped || pointer::table(rollout).is_none() => false,
+        _ if visit.weight != weight => true,
+        None => false,
+        Some(Ok(row)) => pointer::standing(rollout, row.as_ref(), &tick.stage) == pointer::Standing::Behind,
+        Some(Err(_)) => weight == Weight::ZERO && rollout.is_contained(),
+    };
+    if !is_behind {
         return Ok(());
     }
-    // The row knows no halt marker: whoever took the calls back while we wrote must not be overwritten.
-    let now = open(ports.ledger, &visit.active.flow).await.map_err(|e| e.to_string())?;
-    match now.rollout.filter(|now| now.settled_weight() == Weight::ZERO) {
-        Some(contained) => pointer::to_stable(ports.analytics, &contained, revision, &tick.stage).await.map_err(|e| e.to_string()),
-        None => Ok(()),
+    if weight < Weight::FULL {
+        return pointer::to_stable(ports.analytics, rollout, revision, &tick.stage).await.map_err(|e| e.to_string());
+    }
+    pointer::to_canary(ports.analytics, rollout, revision, &tick.stage).await.map_err(|e| e.to_string())?;
+    // The row knows no halt marker: whoever took the calls back while we wrote must not be overwritten. Their first act is the marker.
+    let seen = ports.parameters.read(flow).await.map_err(|e| e.to_string())?;
+    let now = open(ports.ledger, flow).await.map_err(|e| e.to_string())?.rollout.filter(|now| now.settled_weight() < Weight::FULL);
+    match (seen.halts(&rollout.id) || seen.weight() < Weight::FULL, now) {
+        (false, None) => Ok(()),
+        (_, now) => {
+            let contained = now.as_ref().unwrap_or(rollout);
+            pointer::to_stable(ports.analytics, contained, revision, &tick.stage).await.map_err(|e| e.to_string())
+        }
     }
 }
 
@@ -624,7 +681,8 @@ async fn record_and_apply<L: Ledger, P: Parameters, A: Rows, N, C: Clock>(
     let base_version = visit.seen.as_ref().map_or(0, Seen::version);
     if visit.decision == Decision::Rollback(Cause::FoundContained) {
         // A person or another run may be between taking the calls away and saying why; they know better than we do.
-        ports.clock.sleep(SAYING_WHY).await;
+        let takes = if pointer::table(visit.rollout()).is_some() { SAYING_WHY_BY_ROW } else { SAYING_WHY };
+        ports.clock.sleep(takes).await;
         visit.opened = open(ports.ledger, &flow).await?;
         if visit.rollout().is_off_the_canary() {
             return Ok(());
@@ -734,7 +792,7 @@ async fn under_lease<L: Ledger, P: Parameters, A: Rows, N, C: Clock>(
         visit.opened = record(ports.ledger, &flow, &visit.opened, Authority::Lease(lease.clone()), entry).await?;
     }
     project(ports, visit, lease, now).await?;
-    if visit.active.visit_until.is_some_and(|until| now > until) {
+    if visit.active.visit_until.is_some_and(|until| now > until) && visit.is_settled(&tick.stage) {
         ports.ledger.retire(&flow, visit.opened.book.revision).await?;
     }
     Ok(())

@@ -5,7 +5,7 @@ use crate::ports::{Authority, Clock, Ledger, LedgerError, Parameters, Rows};
 use crate::record::{Opened, Record, open, record};
 use jiff::{SignedDuration, Timestamp};
 use serin_core::phase::{Event, Phase};
-use serin_core::rollout::{Actor, Cause, FlowName, Plan, Rollout, Strategy};
+use serin_core::rollout::{Actor, Cause, Finalize, FlowName, Plan, Rollout, Strategy};
 use serin_core::weight::Weight;
 use std::fmt;
 
@@ -122,6 +122,15 @@ pub async fn start(
             before.id, before.plan.canary.flow_id
         )));
     }
+    if let Some(before) = opened.rollout.as_ref().filter(|r| r.plan.finalize == Finalize::Swap && r.phase == Phase::Promoted)
+        && before.plan.pointer != plan.pointer
+    {
+        return Err(InterventionError::Refused(format!(
+            "flow {flow}: after the swap of {} its row sends all calls to flow {}, and this file does not know the row. Set the row's \
+             Traffic_Weight to 0 and roll out with pointer.table as before, or finish one with finalize: copy first",
+            before.id, before.plan.canary.flow_id
+        )));
+    }
     match gate_of(&opened, clock.now()) {
         Gate::Open => {}
         closed => return Err(InterventionError::Refused(format!("flow {flow}: the gate is {closed}"))),
@@ -234,6 +243,13 @@ async fn asked(
 }
 
 fn refused(flow: &FlowName, rollout: &Rollout, action: Action) -> InterventionError {
+    if rollout.phase == Phase::Promoted && rollout.stays_on_canary() {
+        return InterventionError::Refused(format!(
+            "flow {flow}: rollout {} was promoted, and its callers stay on the new version: to take them back set the percentage to 0 by hand \
+             (after a swap, the row's Traffic_Weight)",
+            rollout.id
+        ));
+    }
     InterventionError::Refused(format!(
         "flow {flow}: rollout {} stands at {} and cannot {} from there",
         rollout.id,

@@ -4,6 +4,7 @@
 //! tells our row of earlier from somebody else's is its owner and the version of the percentage that it says it follows.
 
 use crate::ports::{Pointer, RowError, Rows};
+use serin_core::phase::Phase;
 use serin_core::rollout::Rollout;
 use serin_core::weight::Weight;
 
@@ -37,31 +38,39 @@ fn row(rollout: &Rollout, weight: Weight, revision: i64, stage: &str) -> Pointer
 
 /// Sends all calls to stable, unless the row does already or belongs to somebody else. Nothing to do where no row sends the calls.
 pub(crate) async fn to_stable(rows: &impl Rows, rollout: &Rollout, revision: i64, stage: &str) -> Result<(), RowError> {
-    follow(rows, rollout, Weight::ZERO, revision, stage).await
+    let Some(table) = table(rollout) else { return Ok(()) };
+    let wanted = row(rollout, Weight::ZERO, revision, stage);
+    // Where it cannot be read it is written all the same: rather twice than not at all.
+    match rows.pointer(table, &rollout.plan.flow).await.ok().flatten() {
+        Some(found) if is_foreign(&found, stage) => Err(taken_over(table, rollout, &found)),
+        Some(found) if sends_as(&found, &wanted) && found.owner == wanted.owner => Ok(()),
+        _ => write(rows, table, rollout, &wanted).await,
+    }
 }
 
-/// Lets the row follow the percentage.
-pub(crate) async fn follow(rows: &impl Rows, rollout: &Rollout, weight: Weight, revision: i64, stage: &str) -> Result<(), RowError> {
+/// Sends all calls to the canary flow, where the row is ours of before; whatever else it is, a hand was there.
+pub(crate) async fn to_canary(rows: &impl Rows, rollout: &Rollout, revision: i64, stage: &str) -> Result<(), RowError> {
     let Some(table) = table(rollout) else { return Ok(()) };
-    let wanted = row(rollout, weight, revision, stage);
-    // Where it cannot be read it is written all the same when calls are taken back: rather twice than not at all.
-    let found = match rows.pointer(table, &rollout.plan.flow).await {
-        Err(error) if weight > Weight::ZERO => return Err(error),
-        found => found.ok().flatten(),
-    };
-    match found {
-        Some(row) if is_foreign(&row, stage) => Err(RowError {
-            table: table.to_owned(),
-            row: rollout.plan.flow.to_string(),
-            reason: format!("it belongs to `{}` and is not written; it sends calls to flow {}", row.owner, row.active_flow),
-        }),
-        Some(row) if row.weight == wanted.weight && row.active_flow == wanted.active_flow && row.owner == wanted.owner => match weight {
-            Weight::ZERO => Ok(()),
-            _ if row.revision == revision => Ok(()),
-            _ => rows.point(table, &rollout.plan.flow, &wanted).await,
-        },
-        _ => rows.point(table, &rollout.plan.flow, &wanted).await,
+    let found = rows.pointer(table, &rollout.plan.flow).await?;
+    match standing(rollout, found.as_ref(), stage) {
+        Standing::Behind => write(rows, table, rollout, &row(rollout, Weight::FULL, revision, stage)).await,
+        Standing::AsRecorded | Standing::ByHand(_) => Ok(()),
     }
+}
+
+async fn write(rows: &impl Rows, table: &str, rollout: &Rollout, row: &Pointer) -> Result<(), RowError> {
+    rows.point(table, &rollout.plan.flow, row).await?;
+    tracing::info!(flow = %rollout.plan.flow, table, weight = %row.weight, active_flow = row.active_flow, "row written");
+    Ok(())
+}
+
+fn taken_over(table: &str, rollout: &Rollout, row: &Pointer) -> RowError {
+    let reason = format!("it belongs to `{}` and is not written; it sends calls to flow {}", row.owner, row.active_flow);
+    RowError { table: table.to_owned(), row: rollout.plan.flow.to_string(), reason }
+}
+
+fn sends_as(row: &Pointer, wanted: &Pointer) -> bool {
+    row.weight == wanted.weight && row.active_flow == wanted.active_flow
 }
 
 /// Whether another installation writes the row.
@@ -74,15 +83,24 @@ pub(crate) fn standing(rollout: &Rollout, row: Option<&Pointer>, stage: &str) ->
     let weight = rollout.settled_weight();
     let revision = rollout.applied.map_or(0, |applied| applied.version);
     let wanted = self::row(rollout, weight, revision, stage);
-    let by_hand = |what: String| Standing::ByHand(what);
+    let before = self::row(rollout, Weight::ZERO, 0, stage);
     match row {
         // Without a row the cop sends every call to stable, which is where it began.
         None if weight == Weight::ZERO => Standing::Behind,
-        None => by_hand("deleted the row, which sends all calls to stable".to_owned()),
-        Some(row) if is_foreign(row, stage) => by_hand(format!("took the row over as `{}`", row.owner)),
-        Some(row) if row.weight == wanted.weight && row.active_flow == wanted.active_flow => Standing::AsRecorded,
-        // Ours of before the last change of the percentage. What was written by hand says so by its revision, or keeps ours.
-        Some(row) if row.revision < revision || weight == Weight::ZERO => Standing::Behind,
-        Some(row) => by_hand(format!("changed the row to flow {} with weight {}", row.active_flow, row.weight)),
+        None => Standing::ByHand("deleted the row, which sends all calls to stable".to_owned()),
+        Some(row) if is_foreign(row, stage) => {
+            Standing::ByHand(format!("took the row over as `{}`, which sends the calls now and is not fought for", row.owner))
+        }
+        Some(row) if sends_as(row, &wanted) => Standing::AsRecorded,
+        // Ours of before the raise.
+        Some(row) if weight > Weight::ZERO && row.owner == wanted.owner && sends_as(row, &before) && row.revision < revision => {
+            Standing::Behind
+        }
+        // What was promoted is its owner's again, but for a write of ours that did not arrive.
+        Some(row) if rollout.phase == Phase::Promoted && (row.owner != wanted.owner || row.revision != revision) => {
+            Standing::ByHand("changed the row after the promotion".to_owned())
+        }
+        Some(_) if weight == Weight::ZERO => Standing::Behind,
+        Some(row) => Standing::ByHand(format!("changed the row to flow {} with weight {}", row.active_flow, row.weight)),
     }
 }

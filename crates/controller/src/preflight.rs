@@ -86,9 +86,25 @@ async fn row<L: Ledger, P: Parameters, F: Executing, N, C>(
             found.owner
         )));
     }
+    let plan = &rollout.plan;
+    let (stable, canary) = (plan.stable_flow(), &plan.canary.flow_id);
+    let meant = if found.weight == Weight::FULL { canary } else { stable };
+    if !found.active_flow.is_empty() && found.active_flow != *meant {
+        return Ok(Some(format!(
+            "row {flow} of data table {table} has weight {} and flow {}, where this file means flow {meant}: what a weight means is fixed in \
+             the traffic cop, so stable and canary keep their places, also after a swap",
+            found.weight, found.active_flow
+        )));
+    }
+    if found.weight < Weight::FULL {
+        return Ok(None);
+    }
     // After a swap they are on the canary flow, and stable runs the same; anything else would change what callers get before a rollout began.
-    let moves_callers = found.weight == Weight::FULL && snapshot.rollback_hash != snapshot.stable_hash;
-    Ok(moves_callers.then(|| {
+    let running = match ports.flows.flow(canary).await?.published {
+        Some(version) => Some(ports.flows.configuration_hash(canary, &version).await?),
+        None => None,
+    };
+    Ok((running.as_ref() != Some(&snapshot.stable_hash)).then(|| {
         format!(
             "row {flow} of data table {table} sends all calls to the canary flow, which runs another version than stable: set its \
              Traffic_Weight to 0 first, when callers may get what stable runs"

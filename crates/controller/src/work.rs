@@ -135,6 +135,14 @@ pub async fn serve<L: Ledger, P: Parameters, F: Executing, N: Notifier, C: Clock
     if request.rollout.is_none() && opened_at.is_some_and(|at| sent < at) {
         return Ok(worked(phase, format!("the request is older than rollout {}: nothing done", rollout.id)));
     }
+    if rollout.phase == Phase::Promoted && rollout.stays_on_canary() {
+        // An error, so that it ends in the dead-letter queue and its alarm, and not in silence.
+        let reason = format!(
+            "rollout {} was promoted, and its callers stay on the new version: set the percentage to 0 by hand (a row's Traffic_Weight, after a swap)",
+            rollout.id
+        );
+        return Err(LedgerError::Lost { flow: flow.to_string(), reason });
+    }
     if rollout.phase.is_terminal() && rollout.is_off_the_canary() {
         return Ok(worked(phase, format!("rollout {} has ended as {phase}: nothing to put back", rollout.id)));
     }
@@ -322,9 +330,8 @@ impl<L: Ledger, P: Parameters, F: Executing, N: Notifier, C: Clock> Task<'_, '_,
         if self.rollout().is_observed() {
             return self.find_running(&flow, &version, &snapshot.canary_hash).await;
         }
-        // After a swap all calls are still on the flow that is published into now; stable runs the same.
-        if let Err(error) = pointer::to_stable(self.ports.flows, self.rollout(), 0, &self.run.stage).await {
-            return Ok(format!("waiting: {error}"));
+        if let Some(waiting) = self.await_nobody_there().await {
+            return Ok(waiting);
         }
         match self.publish_version(&flow, &version, &snapshot.canary_hash).await {
             Ok(Published::As(version)) => {
@@ -383,6 +390,21 @@ impl<L: Ledger, P: Parameters, F: Executing, N: Notifier, C: Clock> Task<'_, '_,
                 )))
             }
         }
+    }
+
+    /// What is waited for while callers may be in the flow, or the branch, that is published into now: after a swap, after a promotion inside
+    /// a flow, or by somebody's hand. Where all callers have the flow anyway there is nothing to wait for.
+    async fn await_nobody_there(&self) -> Option<String> {
+        if self.rollout().is_unsplit() {
+            return None;
+        }
+        match self.ports.parameters.read(self.flow).await {
+            Ok(seen) if seen.weight() == Weight::ZERO => {}
+            Ok(seen) => return Some(format!("waiting: the percentage is {} and must be 0 before anything is published", seen.weight())),
+            Err(error) => return Some(format!("waiting: {error}")),
+        }
+        let pointed = pointer::to_stable(self.ports.flows, self.rollout(), 0, &self.run.stage).await;
+        pointed.err().map(|error| format!("waiting: {error}"))
     }
 
     /// What is waited for while nobody's test call has ended well.
@@ -486,6 +508,9 @@ impl<L: Ledger, P: Parameters, F: Executing, N: Notifier, C: Clock> Task<'_, '_,
 
     async fn finalize(&mut self) -> Result<String, LedgerError> {
         if self.rollout().plan.strategy == Strategy::InFlow {
+            if let Some(stopped) = self.stopped_by_hand().await {
+                return Ok(stopped);
+            }
             let flow = &self.rollout().plan.canary.flow_id;
             let why = format!(
                 "all callers take the new branch, and the percentage stays at 100. Should the data action fail they take the old one: \
@@ -569,8 +594,17 @@ impl<L: Ledger, P: Parameters, F: Executing, N: Notifier, C: Clock> Task<'_, '_,
     async fn stopped_by_hand(&self) -> Option<String> {
         match self.ports.parameters.read(self.flow).await {
             Ok(seen) if seen.halts(&self.rollout().id) => Some("waiting: calls were taken back to stable".into()),
-            Ok(seen) if standing(self.rollout(), &seen) == Standing::AsRecorded => None,
+            Ok(seen) if standing(self.rollout(), &seen) == Standing::AsRecorded => self.stopped_at_the_row().await,
             Ok(_) => Some("waiting: the percentage was changed by hand".into()),
+            Err(error) => Some(format!("waiting: {error}")),
+        }
+    }
+
+    async fn stopped_at_the_row(&self) -> Option<String> {
+        let table = pointer::table(self.rollout())?;
+        match self.ports.flows.pointer(table, self.flow).await {
+            Ok(row) if pointer::standing(self.rollout(), row.as_ref(), &self.run.stage) == pointer::Standing::AsRecorded => None,
+            Ok(_) => Some("waiting: the row that sends the calls was changed by hand".into()),
             Err(error) => Some(format!("waiting: {error}")),
         }
     }
@@ -630,6 +664,15 @@ impl<L: Ledger, P: Parameters, F: Executing, N: Notifier, C: Clock> Task<'_, '_,
             return self.call_human("no version to go back to is recorded; calls are on stable".into()).await;
         };
         let plan = self.rollout().plan.clone();
+        if let Err(error) = pointer::to_stable(self.ports.flows, self.rollout(), 0, &self.run.stage).await {
+            return Ok(format!("waiting: {error}"));
+        }
+        if plan.strategy == Strategy::InFlow {
+            // The old branch is in the version that runs. Whatever somebody published meanwhile stays.
+            let version = snapshot.rollback_target;
+            let why = "all callers take the old branch; nothing is published".to_owned();
+            return self.record(Event::RollbackFinished { version }, why).await;
+        }
         if !self.rollout().restoration.publishing {
             let base_version = self.ports.flows.flow(&plan.canary.flow_id).await.ok().and_then(|s| s.published).unwrap_or_default();
             let why = format!("version {} is published into the canary flow, which runs {base_version}", snapshot.rollback_target);

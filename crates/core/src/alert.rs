@@ -184,7 +184,10 @@ fn words(rollout: &Rollout, event: &Event) -> (&'static str, Severity, String, &
         Event::Paused { weight, .. } => (
             "ROLLOUT_PAUSED",
             Warning,
-            format!("rollout paused with {weight} percent of new calls on the canary"),
+            match plan.strategy {
+                Strategy::Pointer if *weight < Weight::FULL => "rollout paused; the row sends all calls to stable".to_owned(),
+                _ => format!("rollout paused with {weight} percent of new calls on the canary"),
+            },
             "look at both cohorts with `serin status`, then `serin resume` or `serin abort`",
             "paused",
         ),
@@ -192,7 +195,12 @@ fn words(rollout: &Rollout, event: &Event) -> (&'static str, Severity, String, &
             ("ROLLOUT_RESUMED", Info, format!("rollout goes on at {} percent", rollout.phase.weight()), "nothing to do", "paused")
         }
         Event::BakeFinished => {
-            ("BAKE_FINISHED", Info, "healthy at 100 percent; the stable flow gets this version".into(), "nothing to do", "finalizing")
+            let then = match plan.strategy {
+                Strategy::InFlow => "the new branch keeps all calls",
+                Strategy::PublishWatch => "the flow keeps this version",
+                _ => "the stable flow gets this version",
+            };
+            ("BAKE_FINISHED", Info, format!("healthy at 100 percent; {then}"), "nothing to do", "finalizing")
         }
         Event::Finalized => {
             let (done, next) = match (plan.strategy, plan.finalize) {

@@ -5,7 +5,7 @@ use crate::measurement::{Sides, label};
 use crate::phase::{Advice, Event, Phase};
 use crate::policy::{Mode, Rule};
 use crate::projection::{Seen, Standing, standing};
-use crate::rollout::{Actor, Cause, Rollout};
+use crate::rollout::{Actor, Cause, Rollout, Strategy};
 use crate::sequential::spell;
 use crate::weight::Weight;
 use jiff::{SignedDuration, Timestamp};
@@ -159,7 +159,7 @@ impl fmt::Display for HoldReason {
                 write!(f, "no call has ended since {last:.0}: nothing rises on evidence older than {} minutes", FRESH.as_mins())
             }
             HoldReason::NoRecentData { last: None } => f.write_str("no call has ended at this weight yet"),
-            HoldReason::Finalizing => f.write_str("the stable flow gets the promoted version"),
+            HoldReason::Finalizing => f.write_str("healthy: the promotion is being finished"),
             HoldReason::Restoring => f.write_str("calls are on stable; the canary flow is being put back"),
             HoldReason::Contaminated => {
                 f.write_str("calls are on stable; somebody changed by hand what was compared, and a person must look")
@@ -291,10 +291,15 @@ fn decide_split(facts: &Facts<'_>) -> Decision {
         let said = doubt.to_string();
         return Decision::Abort(format!("{}; the canary is not blamed", said.trim_start_matches("INCONCLUSIVE ")));
     }
+    if let (Phase::Finalizing, true, Some(drift)) = (&rollout.phase, rollout.awaits_verdict(), facts.drift) {
+        let reason = format!("{drift}, while the stable flow was to get the promoted version");
+        return Decision::Rollback(Cause::Requested { by: Actor::BreakGlass.to_string(), reason });
+    }
     if let (true, Some(drift)) = (rollout.phase.is_watched(), facts.drift) {
-        let then = match rollout.is_unsplit() {
-            true => "what was watched is gone, and nothing is published over it",
-            false => "calls were put back on stable",
+        let then = match rollout.plan.strategy {
+            Strategy::PublishWatch => "what was watched is gone, and nothing is published over it",
+            Strategy::Pointer => "calls were put back on stable, where the row is ours",
+            Strategy::TrafficCop | Strategy::InFlow => "calls were put back on stable",
         };
         return Decision::Contaminate(format!("{drift}: {then}; start a new rollout to go on"));
     }
@@ -306,8 +311,7 @@ fn decide_split(facts: &Facts<'_>) -> Decision {
         };
     }
     // Until the stable flow has the version, a person's hand on the percentage stops the promotion too.
-    let stoppable = rollout.phase.is_watched() || (rollout.phase == Phase::Finalizing && rollout.finalized_version.is_none());
-    let waiting = match stoppable.then(|| standing(rollout, seen)) {
+    let waiting = match rollout.awaits_verdict().then(|| standing(rollout, seen)) {
         Some(Standing::Foreign { value, version }) => return foreign(rollout, value, version),
         Some(Standing::Stale) => Some(HoldReason::StaleRead),
         Some(Standing::RaisePending | Standing::RaiseDone { .. }) => Some(HoldReason::ApplyingWeight { weight: rollout.phase.weight() }),
@@ -320,6 +324,13 @@ fn decide_split(facts: &Facts<'_>) -> Decision {
         return Decision::Hold(reason);
     }
     match (&rollout.phase, analysis) {
+        (Phase::Preparing, Some(Analysis { verdict: Verdict::Error(reason), .. }))
+            if rollout.canary_version.is_some() && !rollout.is_unsplit() =>
+        {
+            Decision::Hold(HoldReason::MetricsUnavailable(format!(
+                "what stable does now is what all calls will be compared with: {reason}"
+            )))
+        }
         (Phase::Preparing, _) if rollout.canary_version.is_some() => match rollout.plan.policy.step_after(Weight::ZERO) {
             Some(to) if !rollout.goes_at_once() => Decision::Begin { to },
             _ => Decision::Promote,
@@ -494,13 +505,18 @@ pub fn overdue(facts: &Facts<'_>) -> Option<Decision> {
     let counted_from = rollout.restoration.next_at.map_or(rollout.phase_since, |at| at.max(rollout.phase_since));
     let past_fixed = rollout.phase.deadline().is_some_and(|limit| now.duration_since(counted_from) > limit);
     match &rollout.phase {
-        Phase::Preparing if past_fixed => Some(Decision::FailPreparation(match (&rollout.plan.smoke, rollout.publishing) {
-            (Some(smoke), true) => format!(
-                "within 30 minutes no test call to {} ended without an error in the version that was to be published; no call was moved. Call it, listen, and start again",
-                smoke.dnis
-            ),
-            _ => "not prepared within 30 minutes; no call was moved. See the executor's log for what it waited for".to_owned(),
-        })),
+        Phase::Preparing if past_fixed => {
+            let waited = match &rollout.plan.smoke {
+                Some(smoke) => format!(" It waited for the version to be published, or for a test call to {} to end in it without an error.", smoke.dnis),
+                None => String::new(),
+            };
+            Some(Decision::FailPreparation(format!(
+                "not prepared within 30 minutes; no call was moved.{waited} See the executor's log for what it waited for"
+            )))
+        }
+        Phase::Finalizing if past_fixed && rollout.plan.strategy == Strategy::InFlow => Some(Decision::CallHuman(
+            "the promotion was not finished within 10 minutes; all calls take the new branch, which works. See the executor's log; `serin clear` takes them to the old branch".into(),
+        )),
         Phase::Finalizing if past_fixed => {
             Some(Decision::CallHuman("the stable flow did not get the promoted version within 10 minutes; all calls stay on the canary flow, which works. Publish the version into the stable flow by hand, then `serin clear`".into()))
         }

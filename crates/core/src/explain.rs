@@ -6,7 +6,7 @@ use crate::decision::{Decision, Facts, HoldReason};
 use crate::measurement::{Metric, Sides, label};
 use crate::phase::Phase;
 use crate::policy::Rule;
-use crate::rollout::{Cause, Rollout};
+use crate::rollout::{Cause, Rollout, Strategy};
 use crate::sequential::{Reason, spell};
 use serde::Serialize;
 use std::fmt;
@@ -74,6 +74,9 @@ fn sentence(decision: &Decision, rollout: &Rollout, analysis: Option<&Analysis>)
         (Decision::Advance { .. }, Some(reason @ Reason::ProbeClean { .. })) => reason.to_string(),
         (Decision::Advance { to }, Some(reason)) => format!("on to {to} %: {reason}"),
         (Decision::Promote, _) if rollout.phase == Phase::Preparing => "prepared: all callers get the new version at once".to_owned(),
+        (Decision::FinishBake, _) if rollout.plan.strategy == Strategy::InFlow => {
+            "healthy at 100 % long enough: the new branch keeps all calls".to_owned()
+        }
         (Decision::Promote, Some(reason)) => format!("on to 100 %: {reason}"),
         (Decision::AskApproval { to }, Some(reason)) => format!("{to} % follows once a person says `serin approve`: {reason}"),
         _ => decision.to_string(),

@@ -71,6 +71,17 @@ pub enum Mode {
     Act,
 }
 
+impl Mode {
+    /// The word in files.
+    pub fn name(self) -> &'static str {
+        match self {
+            Mode::Observe => "observe",
+            Mode::Advise => "advise",
+            Mode::Act => "act",
+        }
+    }
+}
+
 /// Below [`LOW_VOLUME`] calls an hour only gross faults show within a day; the owner must say what that means.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]

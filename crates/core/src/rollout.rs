@@ -284,6 +284,13 @@ impl Plan {
                 return Err(format!("{field} is not accepted with strategy {name}: it belongs to strategy {}", of.name()));
             }
         }
+        if self.smoke.is_some() && (!two_flows || self.policy.mode == Mode::Observe) {
+            return Err(format!(
+                "smoke is not accepted with strategy {name} in mode {}: a test call proves something only in a flow that Serin has published \
+                 into and no caller reaches yet",
+                self.policy.mode.name()
+            ));
+        }
         match self.strategy {
             Strategy::Pointer if self.pointer.is_none() => {
                 Err("pointer.table is missing: strategy pointer needs the id of the data table that the traffic cop reads".to_owned())
@@ -585,6 +592,11 @@ impl Rollout {
     /// Whether all callers get the change at the same time: it is compared with what stable did before.
     pub fn goes_at_once(&self) -> bool {
         matches!(self.plan.strategy, Strategy::PublishWatch | Strategy::Pointer)
+    }
+
+    /// Whether a hand on what sends the calls changes anything: they are compared, or about to be promoted.
+    pub fn awaits_verdict(&self) -> bool {
+        self.phase.is_watched() || (self.phase == Phase::Finalizing && self.finalized_version.is_none())
     }
 
     /// Whether callers stay on the canary once it is promoted: by wish, or because there is one flow, whose old branch is gone only when its
