@@ -52,5 +52,10 @@ pub async fn contain(parameters: &impl Parameters, rows: &impl Rows, stage: &str
     let pointed = join_all(pointed).await;
     // Either write of the parameters keeps callers off the canary; all must stand for it to count as done.
     let all = halts.into_iter().zip(zeros).zip(pointed);
-    all.map(|((halt, zero), pointed)| halt.map_err(ContainError::from).and(Ok(zero.map(|_| ())?)).and(Ok(pointed?))).collect()
+    let whole = all.map(|((halt, zero), pointed)| {
+        halt?;
+        zero?;
+        Ok(pointed?)
+    });
+    whole.collect()
 }

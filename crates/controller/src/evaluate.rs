@@ -659,15 +659,15 @@ async fn follow<L: Ledger, P: Parameters, A: Rows, N, C>(
         return pointer::to_stable(ports.analytics, rollout, revision, &tick.stage).await.map_err(|e| e.to_string());
     }
     pointer::to_canary(ports.analytics, rollout, revision, &tick.stage).await.map_err(|e| e.to_string())?;
-    // The row knows no halt marker: whoever took the calls back while we wrote must not be overwritten. Their first act is the marker.
+    // The row knows no halt marker: whoever took the calls back while we wrote must not be overwritten. Their first act is the marker. A
+    // percentage that reads older than ours says nothing.
     let seen = ports.parameters.read(flow).await.map_err(|e| e.to_string())?;
-    let now = open(ports.ledger, flow).await.map_err(|e| e.to_string())?.rollout.filter(|now| now.settled_weight() < Weight::FULL);
-    match (seen.halts(&rollout.id) || seen.weight() < Weight::FULL, now) {
-        (false, None) => Ok(()),
-        (_, now) => {
-            let contained = now.as_ref().unwrap_or(rollout);
-            pointer::to_stable(ports.analytics, contained, revision, &tick.stage).await.map_err(|e| e.to_string())
-        }
+    let lowered = seen.halts(&rollout.id) || (seen.version() > revision && seen.weight() < Weight::FULL);
+    let now = open(ports.ledger, flow).await.map_err(|e| e.to_string())?;
+    match lowered || now.rollout.as_ref().is_some_and(|now| now.settled_weight() < Weight::FULL) {
+        // As ours of before: should the rollout go on after all, it is written again.
+        true => pointer::to_stable(ports.analytics, rollout, 0, &tick.stage).await.map_err(|e| e.to_string()),
+        false => Ok(()),
     }
 }
 
