@@ -29,7 +29,7 @@ test: need ## everything that must hold
 	cargo clippy --workspace --all-targets --locked -- -D warnings
 	cargo build --workspace --bins --locked
 	cargo test --workspace --locked --quiet
-	$(LOCAL) -m pytest -q tests/local --ignore tests/local/test_vendor_client.py
+	$(LOCAL) -m pytest -q -n 2 --dist loadfile tests/local --ignore tests/local/test_vendor_client.py
 	@$(VENDORS)
 	$(VENDOR) -m pytest -q tests/local/test_vendor_client.py
 

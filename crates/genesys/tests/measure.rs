@@ -107,12 +107,12 @@ async fn an_answer_that_is_larger_than_is_read_is_asked_for_in_halves() {
 }
 
 #[tokio::test]
-async fn a_rollout_that_is_too_much_by_itself_is_an_error_at_once() {
+async fn one_rollout_is_asked_for_in_fewer_minutes_and_a_minute_that_is_too_much_is_an_error() {
     let stub = Stub::start().await.on(QUERY, [text(413, "")]);
     let genesys = client(&stub, &JumpingClock::new(), &Vault::default());
     let unmeasured = genesys.measure(&many(100), at("10:00"), at("10:05")).await.unwrap_err();
     assert!(unmeasured.to_string().contains("413"), "{unmeasured}");
-    assert_eq!(sizes(&stub), [200, 100, 50, 24, 12, 6, 2]);
+    assert_eq!(sizes(&stub), [200, 100, 50, 24, 12, 6, 2, 2, 2]);
 
     let stub = Stub::start().await.on(QUERY, [text(400, r#"{"code": "bad.request", "message": "no such dimension"}"#)]);
     let genesys = client(&stub, &JumpingClock::new(), &Vault::default());
