@@ -1,12 +1,14 @@
 //! A batch of the alert queue in, the messages that did not arrive out: those come again, and end in the dead-letter queue.
 
-use crate::webhook::{Target, Undelivered, Webhook};
+use crate::client::{Client, Undelivered};
+use crate::incident::{self, Effect};
+use crate::message::Message;
+use crate::target::Target;
 use anyhow::{Context, anyhow};
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use serin_controller::ports::{Clock, Secret};
-use serin_core::alert::Alert;
 use std::sync::Arc;
 use tokio::sync::{Mutex, Semaphore};
 use tokio::task::JoinSet;
@@ -15,8 +17,8 @@ use tokio::task::JoinSet;
 const AT_ONCE: usize = 5;
 /// A changed address is in use after this long.
 const SECRET_AGE: SignedDuration = SignedDuration::from_mins(5);
-/// Longest reason that is passed on.
-const LONGEST_REASON: usize = 1_000;
+/// An alert that was last tried so long ago is in the dead-letter queue: its next try would have come after 3 min.
+const OWED_FOR: SignedDuration = SignedDuration::from_mins(10);
 
 const ACCEPTED: &str = r#"accepted is an SQS event, {"Records":[{"messageId":"…","body":"<an alert as JSON>"}]}"#;
 
@@ -51,54 +53,99 @@ struct Item {
 /// Brings alerts to where the secret says.
 pub(crate) struct Forwarder<S, C> {
     secret: S,
-    webhook: Webhook,
+    client: Client,
     clock: C,
     known: Mutex<Option<(Target, Timestamp)>>,
+    /// What should have opened an incident and did not arrive: rollout's incident, revision, when it was last tried.
+    owed: Mutex<Vec<(String, u64, Timestamp)>>,
 }
 
 impl<S: Secret, C: Clock> Forwarder<S, C> {
-    pub(crate) fn new(secret: S, webhook: Webhook, clock: C) -> Forwarder<S, C> {
-        Forwarder { secret, webhook, clock, known: Mutex::default() }
+    pub(crate) fn new(secret: S, client: Client, clock: C) -> Forwarder<S, C> {
+        Forwarder { secret, client, clock, known: Mutex::default(), owed: Mutex::default() }
     }
 
     /// Serves one batch. An error means that all of it comes again.
     pub(crate) async fn handle(&self, event: &Value) -> anyhow::Result<Outcome> {
         let batch = parse(event)?;
-        let (mut failed, mut messages) = (Vec::new(), Vec::new());
+        let (mut failed, mut openers, mut closers) = (Vec::new(), Vec::new(), Vec::new());
         for (place, Record { message_id, body, .. }) in batch.records.into_iter().enumerate() {
             match Message::parse(body) {
-                Some(message) => messages.push((place, message_id, message)),
+                Some(message) if message.effect == Effect::Resolve => closers.push((place, message_id, message)),
+                Some(message) => openers.push((place, message_id, message)),
                 None => {
                     tracing::error!(message_id, "the message is no alert; it is left to the dead-letter queue");
                     failed.push((place, message_id));
                 }
             }
         }
-        let mut under_way = JoinSet::new();
-        if !messages.is_empty() {
-            let (target, gate) = (self.target().await?, Arc::new(Semaphore::new(AT_ONCE)));
-            for (place, message_id, message) in messages {
-                let (target, webhook, gate) = (target.clone(), self.webhook.clone(), gate.clone());
-                under_way.spawn(async move {
-                    let _turn = gate.acquire_owned().await;
-                    let sent = webhook.post(&target, &message.dedup_key, message.body).await;
-                    (place, message_id, message.dedup_key, sent)
-                });
-            }
-        }
-        while let Some(done) = under_way.join_next().await {
-            let (place, message_id, dedup_key, sent) = done.context("an alert was dropped on its way")?;
-            match sent {
-                Ok(()) => tracing::info!(message_id, dedup_key, "the alert arrived"),
-                Err(reason) => {
-                    tracing::error!(message_id, dedup_key, %reason, "the alert did not arrive and is tried again");
-                    self.learn(&reason).await;
-                    failed.push((place, message_id));
-                }
+        if !(openers.is_empty() && closers.is_empty()) {
+            let target = self.target().await?;
+            // The queue keeps no order, and what closes an incident does nothing before it is open.
+            for messages in [openers, closers] {
+                failed.extend(self.send_all(&target, messages).await?);
             }
         }
         failed.sort();
         Ok(Outcome { batch_item_failures: failed.into_iter().map(|(_, item_identifier)| Item { item_identifier }).collect() })
+    }
+
+    /// Sends messages side by side and returns those that did not arrive.
+    async fn send_all(&self, target: &Target, messages: Vec<(usize, String, Message)>) -> anyhow::Result<Vec<(usize, String)>> {
+        let (mut under_way, mut failed, gate) = (JoinSet::new(), Vec::new(), Arc::new(Semaphore::new(AT_ONCE)));
+        for (place, message_id, message) in messages {
+            let must_wait = target.closes_incidents() && self.must_wait(&message).await;
+            let request = target.request(&message, self.clock.now());
+            let (client, gate) = (self.client.clone(), gate.clone());
+            under_way.spawn(async move {
+                let sent = match request {
+                    None => Ok(false),
+                    Some(_) if must_wait => Err(Undelivered::TooEarly),
+                    Some(request) => {
+                        let _turn = gate.acquire_owned().await;
+                        client.post(&message.alert.dedup_key, request).await.map(|()| true)
+                    }
+                };
+                (place, message_id, message, sent)
+            });
+        }
+        while let Some(done) = under_way.join_next().await {
+            let (place, message_id, message, sent) = done.context("an alert was dropped on its way")?;
+            let dedup_key = &message.alert.dedup_key;
+            match &sent {
+                Ok(true) => tracing::info!(message_id, dedup_key, "the alert arrived"),
+                Ok(false) => tracing::info!(message_id, dedup_key, "the alert is not of a kind that this target is told"),
+                Err(reason) => {
+                    tracing::error!(message_id, dedup_key, %reason, "the alert did not arrive and is tried again");
+                    self.learn(reason).await;
+                    failed.push((place, message_id));
+                }
+            }
+            if target.closes_incidents() {
+                self.remember(&message, sent.is_ok()).await;
+            }
+        }
+        Ok(failed)
+    }
+
+    /// Whether an alert would close an incident that an earlier one, still on its way, has yet to open.
+    async fn must_wait(&self, message: &Message) -> bool {
+        let (now, alert) = (self.clock.now(), &message.alert);
+        let mut owed = self.owed.lock().await;
+        owed.retain(|(.., tried)| now.duration_since(*tried).abs() < OWED_FOR);
+        let (key, is_closing) = (incident::key(alert, usize::MAX), message.effect == Effect::Resolve);
+        is_closing && owed.iter().any(|(incident, revision, _)| *incident == key && *revision < alert.revision)
+    }
+
+    async fn remember(&self, message: &Message, arrived: bool) {
+        if matches!(message.effect, Effect::Trigger(_)) {
+            let (key, revision) = (incident::key(&message.alert, usize::MAX), message.alert.revision);
+            let mut owed = self.owed.lock().await;
+            owed.retain(|(incident, other, _)| (incident, *other) != (&key, revision));
+            if !arrived {
+                owed.push((key, revision, self.clock.now()));
+            }
+        }
     }
 
     /// Where alerts go, read anew when it was read long ago or could not be used.
@@ -120,7 +167,7 @@ impl<S: Secret, C: Clock> Forwarder<S, C> {
             // An alert to yesterday's address is better than none.
             Err(reason) => match known.as_ref() {
                 Some((target, _)) => {
-                    tracing::warn!(reason, "the webhook's secret could not be read anew");
+                    tracing::warn!(reason, "the target's secret could not be read anew");
                     Ok(target.clone())
                 }
                 None => Err(anyhow!(reason)),
@@ -147,36 +194,18 @@ fn parse(event: &Value) -> anyhow::Result<Batch> {
     }
 }
 
-/// An alert as it is sent on.
-struct Message {
-    dedup_key: String,
-    body: String,
-}
-
-impl Message {
-    /// `None` if it is no alert. The alert is sent as it came, but for a reason that does not end.
-    fn parse(body: String) -> Option<Message> {
-        let mut alert: Alert = serde_json::from_str(&body).ok()?;
-        let end = alert.reason.char_indices().nth(LONGEST_REASON).map(|(end, _)| end);
-        let body = match end {
-            None => body,
-            Some(end) => {
-                alert.reason.truncate(end);
-                serde_json::to_string(&alert).ok()?
-            }
-        };
-        Some(Message { dedup_key: alert.dedup_key, body })
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::address;
+    use crate::schema;
+    use crate::wording::samples::rollback;
     use axum::Router;
     use axum::extract::{Request, State};
     use axum::http::{HeaderMap, StatusCode, header};
     use axum::response::{IntoResponse, Response};
     use serde_json::json;
+    use serin_core::alert::Alert;
     use std::sync::Mutex as StdMutex;
     use std::time::Duration;
 
@@ -218,6 +247,8 @@ mod tests {
             "/elsewhere" => (StatusCode::TEMPORARY_REDIRECT, [(header::LOCATION, "/ok")]).into_response(),
             "/500" => (StatusCode::INTERNAL_SERVER_ERROR, "hunter2").into_response(),
             "/404" => StatusCode::NOT_FOUND.into_response(),
+            "/429" => (StatusCode::TOO_MANY_REQUESTS, [(header::RETRY_AFTER, "3600")]).into_response(),
+            "/503" => (StatusCode::SERVICE_UNAVAILABLE, [(header::RETRY_AFTER, "3600")]).into_response(),
             _ => StatusCode::ACCEPTED.into_response(),
         }
     }
@@ -262,7 +293,21 @@ mod tests {
 
     fn forwarder(secret: &Stored) -> (Forwarder<Stored, Hands>, Hands) {
         let clock = Hands(Arc::new(StdMutex::new("2026-11-20T09:00:00Z".parse().unwrap())));
-        (Forwarder::new(secret.clone(), Webhook::new(Duration::from_millis(300)).unwrap(), clock.clone()), clock)
+        (Forwarder::new(secret.clone(), Client::new(Duration::from_millis(300), address::system).unwrap(), clock.clone()), clock)
+    }
+
+    /// As a name server would answer whose owner wants to reach what is inside.
+    fn inside(_: String) -> std::pin::Pin<Box<dyn Future<Output = std::io::Result<Vec<std::net::SocketAddr>>> + Send>> {
+        Box::pin(async { Ok(vec!["127.0.0.1:0".parse().unwrap()]) })
+    }
+
+    /// One alert of a rollout, in a batch of its own or with others.
+    fn batch(kinds: &[(&str, u64)]) -> Value {
+        let record = |(kind, revision): &(&str, u64)| {
+            let alert = Alert { incident_type: (*kind).into(), revision: *revision, dedup_key: format!("k-{revision}"), ..rollback() };
+            json!({"messageId": format!("m-{revision}"), "body": serde_json::to_string(&alert).unwrap()})
+        };
+        json!({"Records": kinds.iter().map(record).collect::<Vec<_>>()})
     }
 
     fn sample() -> Value {
@@ -298,12 +343,12 @@ mod tests {
     #[tokio::test]
     async fn what_the_webhook_does_not_take_comes_again() {
         let incidents = Incidents::start().await;
-        for path in ["/500", "/404", "/elsewhere", "/hang"] {
+        for path in ["/500", "/404", "/429", "/503", "/elsewhere", "/hang"] {
             let outcome = forwarder(&incidents.at(path)).0.handle(&one(&first_alert().to_string())).await.unwrap();
             assert_eq!(serde_json::to_value(&outcome).unwrap(), json!({"batchItemFailures": [{"itemIdentifier": "m-1"}]}), "{path}");
         }
-        // The redirect was not followed: one request for each path.
-        assert_eq!(incidents.arrived().len(), 4);
+        // The redirect was not followed, and nobody waited for an hour to try again: one request for each path.
+        assert_eq!(incidents.arrived().len(), 6);
         let nobody = Stored::holding(r#"{"url": "http://127.0.0.1:9/"}"#);
         assert_eq!(failures(&forwarder(&nobody).0.handle(&one(&first_alert().to_string())).await.unwrap()), ["m-1"]);
     }
@@ -370,14 +415,228 @@ mod tests {
         assert_eq!(secret.reads(), 4);
     }
 
-    #[test]
-    fn a_reason_that_does_not_end_is_cut() {
-        let mut alert = first_alert();
-        alert["reason"] = json!("ü".repeat(5_000));
-        let sent: Value = serde_json::from_str(&Message::parse(alert.to_string()).unwrap().body).unwrap();
-        assert_eq!(sent["reason"].as_str().unwrap().chars().count(), 1_000);
-        alert["reason"] = json!("short");
-        assert_eq!(Message::parse(alert.to_string()).unwrap().body, alert.to_string());
-        assert!(Message::parse(r#"{"flow_id": "main_ivr"}"#.to_owned()).is_none());
+    #[tokio::test]
+    async fn a_signed_alert_can_be_verified_and_is_void_later() {
+        let incidents = Incidents::start().await;
+        let key = "0123456789abcdef";
+        let secret = Stored::holding(&json!({"kind": "webhook", "url": format!("{}/ok", incidents.base), "hmac_key": key}).to_string());
+        let (forwarder, clock) = forwarder(&secret);
+        let body = first_alert().to_string();
+        forwarder.handle(&one(&body)).await.unwrap();
+        clock.sleep(SignedDuration::from_mins(3)).await;
+        forwarder.handle(&one(&body)).await.unwrap();
+        let signatures: Vec<(String, String)> = incidents
+            .arrived()
+            .iter()
+            .map(|(headers, _)| ["x-serin-timestamp", "x-serin-signature"].map(|name| headers[name].to_str().unwrap().to_owned()).into())
+            .collect();
+        let expected = |at: &str| {
+            let [(_, timestamp), (_, signature)] = crate::webhook::signed(key, at.parse().unwrap(), &body);
+            (timestamp, signature)
+        };
+        assert_eq!(signatures, [expected("2026-11-20T09:00:00Z"), expected("2026-11-20T09:03:00Z")]);
+        assert_ne!(signatures[0].1, signatures[1].1);
+    }
+
+    #[tokio::test]
+    async fn an_alert_without_a_key_is_not_signed() {
+        let incidents = Incidents::start().await;
+        forwarder(&incidents.at("/ok")).0.handle(&one(&first_alert().to_string())).await.unwrap();
+        let (headers, _) = &incidents.arrived()[0];
+        assert!(!headers.contains_key("x-serin-signature") && !headers.contains_key("x-serin-timestamp"));
+    }
+
+    #[tokio::test]
+    async fn each_target_gets_what_its_vendor_documents() {
+        let everything = batch(&[("AUTO_ROLLBACK_TRIGGERED", 7), ("ROLLED_BACK", 8), ("CANARY_ADVANCED", 6)]);
+        let routing_key = "0123456789abcdef0123456789abcdef";
+        for (kind, more, arrive) in [
+            ("pagerduty", json!({"routing_key": routing_key}), 2),
+            ("slack", json!({}), 3),
+            ("teams", json!({}), 3),
+            ("servicenow", json!({"user": "serin", "password": "hunter2"}), 1),
+        ] {
+            let incidents = Incidents::start().await;
+            let mut secret = json!({"kind": kind, "url": format!("{}/", incidents.base)});
+            secret.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+            let outcome = forwarder(&Stored::holding(&secret.to_string())).0.handle(&everything).await.unwrap();
+            let arrived = incidents.arrived();
+            assert_eq!((failures(&outcome).len(), arrived.len()), (0, arrive), "{kind}");
+            for (headers, body) in &arrived {
+                schema::check(kind, body);
+                assert_eq!(headers["content-type"], "application/json");
+                let login = headers.get("authorization").map(|login| login.to_str().unwrap());
+                assert_eq!(login, (kind == "servicenow").then_some("Basic c2VyaW46aHVudGVyMg=="));
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn what_closes_an_incident_comes_after_what_opened_it() {
+        let incidents = Incidents::start().await;
+        let secret = |path: &str| {
+            let key = "0123456789abcdef0123456789abcdef";
+            json!({"kind": "pagerduty", "routing_key": key, "url": format!("{}{path}", incidents.base)}).to_string()
+        };
+        let stored = Stored::holding(&secret("/404"));
+        let (forwarder, clock) = forwarder(&stored);
+        let (opens, closes) = (("AUTO_ROLLBACK_TRIGGERED", 7), ("ROLLED_BACK", 8));
+        // In one batch, however the queue sorts it: the trigger failed, so the resolve was not tried.
+        assert_eq!(failures(&forwarder.handle(&batch(&[closes, opens])).await.unwrap()), ["m-8", "m-7"]);
+        assert_eq!(incidents.arrived().len(), 1);
+        // The way is free again, and the resolve comes first: it waits.
+        stored.set(Ok(secret("/ok")));
+        clock.sleep(SignedDuration::from_mins(3)).await;
+        assert_eq!(failures(&forwarder.handle(&batch(&[closes])).await.unwrap()), ["m-8"]);
+        assert!(failures(&forwarder.handle(&batch(&[opens])).await.unwrap()).is_empty());
+        assert!(failures(&forwarder.handle(&batch(&[closes])).await.unwrap()).is_empty());
+        let actions: Vec<Value> = incidents.arrived().iter().map(|(_, event)| event["event_action"].clone()).collect();
+        assert_eq!(actions, ["trigger", "trigger", "resolve"]);
+        // Whatever happens to a trigger: a later one is never held back.
+        stored.set(Ok(secret("/404")));
+        clock.sleep(SECRET_AGE).await;
+        assert_eq!(failures(&forwarder.handle(&batch(&[("ROLLBACK_TRIGGERED", 9)])).await.unwrap()), ["m-9"]);
+        stored.set(Ok(secret("/ok")));
+        assert!(failures(&forwarder.handle(&batch(&[("HUMAN_NEEDED", 10)])).await.unwrap()).is_empty());
+        // And what is in the dead-letter queue by now is not waited for.
+        assert_eq!(failures(&forwarder.handle(&batch(&[("CLEARED", 11)])).await.unwrap()), ["m-11"]);
+        clock.sleep(OWED_FOR).await;
+        assert!(failures(&forwarder.handle(&batch(&[("CLEARED", 11)])).await.unwrap()).is_empty());
+    }
+
+    #[tokio::test]
+    async fn a_name_that_leads_inside_is_not_connected_to_unless_the_secret_says_so() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("https://hooks.example.com:{}/hunter2", listener.local_addr().unwrap().port());
+        let connections = Arc::new(StdMutex::new(0));
+        let counted = connections.clone();
+        tokio::spawn(async move {
+            while listener.accept().await.is_ok() {
+                *counted.lock().unwrap() += 1;
+            }
+        });
+        for (private, expected) in [(false, 0), (true, 1)] {
+            let client = Client::new(Duration::from_millis(300), inside).unwrap();
+            let target = Target::parse(&json!({"url": url, "private": private}).to_string()).unwrap();
+            let message = Message::parse(first_alert().to_string()).unwrap();
+            let request = target.request(&message, Timestamp::UNIX_EPOCH).unwrap();
+            let refused = client.post("key", request).await.unwrap_err();
+            assert_eq!(matches!(refused, Undelivered::Private), !private, "{refused}");
+            assert!(!refused.to_string().contains("hunter2") && !refused.to_string().contains("example"), "{refused}");
+            assert_eq!(*connections.lock().unwrap(), expected);
+        }
+        // Through the handler: such an alert stays in the queue.
+        let clock = Hands(Arc::new(StdMutex::new(Timestamp::UNIX_EPOCH)));
+        let client = Client::new(Duration::from_millis(300), inside).unwrap();
+        let forwarder = Forwarder::new(Stored::holding(&json!({"url": url}).to_string()), client, clock);
+        assert_eq!(failures(&forwarder.handle(&one(&first_alert().to_string())).await.unwrap()), ["m-1"]);
+        assert_eq!(*connections.lock().unwrap(), 1);
+    }
+
+    /// Keeps what is logged.
+    #[derive(Clone, Default)]
+    struct Log(Arc<StdMutex<Vec<u8>>>);
+
+    impl std::io::Write for Log {
+        fn write(&mut self, line: &[u8]) -> std::io::Result<usize> {
+            self.0.lock().unwrap().extend(line);
+            Ok(line.len())
+        }
+
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[tokio::test]
+    async fn no_log_and_no_error_holds_anything_of_a_secret_or_an_answer() {
+        let log = Log::default();
+        let kept = log.clone();
+        // For all threads: what other tests log is held against it too.
+        tracing_subscriber::fmt().with_max_level(tracing::Level::INFO).with_writer(move || kept.clone()).init();
+        let incidents = Incidents::start().await;
+        let key = "hunter2hunter2hunter2hunter2hunt";
+        let mut errors = String::new();
+        for path in ["/ok", "/500", "/404", "/elsewhere", "/hang"] {
+            let url = format!("{}{path}?hunter2", incidents.base);
+            for secret in [
+                json!({"url": url, "hmac_key": key}),
+                json!({"kind": "pagerduty", "url": url, "routing_key": key}),
+                json!({"kind": "slack", "url": url}),
+                json!({"kind": "servicenow", "url": format!("{}{path}", incidents.base), "user": "u", "password": key}),
+                json!({"kind": "servicenow", "url": url, "user": "u", "password": key}),
+                json!({"kind": "teams", "url": format!("https://{key}.invalid/{key}")}),
+                json!({"kind": key, "url": url}),
+            ] {
+                if let Err(error) = forwarder(&Stored::holding(&secret.to_string())).0.handle(&sample()).await {
+                    errors.push_str(&format!("{error:#} {error:?}"));
+                }
+            }
+        }
+        let log = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();
+        assert!(log.contains("did not arrive") && log.contains("the alert arrived") && !errors.is_empty(), "{log}{errors}");
+        for secret in ["hunter2", "127.0.0.1"] {
+            let said = log.lines().chain(errors.lines()).find(|line| line.contains(secret));
+            assert_eq!(said, None, "{secret}");
+        }
+    }
+
+    /// A target that takes some alerts, and answers others with errors, with nothing or not at all; by turns, so that runs are alike.
+    async fn moody(arrived: Arc<StdMutex<std::collections::HashMap<String, u32>>>) -> String {
+        use tokio::io::{AsyncReadExt, AsyncWriteExt};
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let base = format!("http://{}/", listener.local_addr().unwrap());
+        tokio::spawn(async move {
+            let mut turn = 0_u32;
+            while let Ok((mut socket, _)) = listener.accept().await {
+                turn += 1;
+                let arrived = arrived.clone();
+                tokio::spawn(async move {
+                    let mut request = Vec::new();
+                    // An alert is small: its last brace ends what is read, and so does one before it, which costs another try.
+                    while !request.ends_with(b"}") && socket.read_buf(&mut request).await.is_ok_and(|read| read > 0) {}
+                    let status = match turn % 401 {
+                        0 => return tokio::time::sleep(Duration::from_secs(1)).await,
+                        n if n % 7 == 0 => return,
+                        n if n % 5 == 0 => "429 Slow Down\r\nretry-after: 3600",
+                        n if n % 3 == 0 => "503 Not Now",
+                        _ => "202 Taken",
+                    };
+                    let text = String::from_utf8(request).unwrap();
+                    let key = text.lines().find_map(|line| line.strip_prefix("x-serin-dedup-key: ")).expect("every alert has its key");
+                    if status.starts_with("202") {
+                        *arrived.lock().unwrap().entry(key.to_owned()).or_default() += 1;
+                    }
+                    let answer = format!("HTTP/1.1 {status}\r\ncontent-length: 0\r\nconnection: close\r\n\r\n");
+                    let _ = socket.write_all(answer.as_bytes()).await;
+                });
+            }
+        });
+        base
+    }
+
+    #[tokio::test]
+    async fn ten_thousand_alerts_arrive_at_a_target_that_fails_in_every_way() {
+        let arrived = Arc::new(StdMutex::new(std::collections::HashMap::new()));
+        let secret = Stored::holding(&json!({"url": moody(arrived.clone()).await}).to_string());
+        let clock = Hands(Arc::new(StdMutex::new(Timestamp::UNIX_EPOCH)));
+        let forwarder = Forwarder::new(secret, Client::new(Duration::from_millis(50), address::system).unwrap(), clock);
+        let alert = |i: u32| {
+            let alert = Alert { dedup_key: format!("main_ivr/r-1/{i}"), ..rollback() };
+            json!({"messageId": i.to_string(), "body": serde_json::to_string(&alert).unwrap()})
+        };
+        let mut queue: std::collections::VecDeque<u32> = (0..10_000).collect();
+        let mut tries = 0;
+        while !queue.is_empty() {
+            let batch: Vec<u32> = queue.drain(..queue.len().min(10)).collect();
+            tries += batch.len();
+            let records: Vec<Value> = batch.iter().map(|i| alert(*i)).collect();
+            let outcome = forwarder.handle(&json!({"Records": records})).await.unwrap();
+            queue.extend(failures(&outcome).iter().map(|id| id.parse::<u32>().unwrap()));
+        }
+        assert!(tries > 15_000, "{tries}");
+        let arrived = arrived.lock().unwrap();
+        assert!((0..10_000).all(|i| arrived.contains_key(&format!("main_ivr/r-1/{i}"))));
+        assert_eq!(arrived.len(), 10_000);
     }
 }
