@@ -1,7 +1,6 @@
 """The deployed functions on the production template: what must hold when everything is real but the clock, the callers and the cloud."""
 
 import json
-import re
 import time
 from concurrent.futures import ThreadPoolExecutor
 
