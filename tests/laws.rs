@@ -358,11 +358,12 @@ impl Soup {
                 format!("Pat publishes into the {slot} flow")
             }
             95 => {
+                let slot = if self.rng.bool() { "stable" } else { "canary" };
                 let mut state = self.stage.world.state();
-                let flow = state.flows.get_mut(&format!("{flow}-canary")).unwrap();
+                let flow = state.flows.get_mut(&format!("{flow}-{slot}")).unwrap();
                 flow.publish_takes = self.rng.u32(1..60);
                 flow.publish_fails = self.rng.u32(..2);
-                "publishing gets slow".into()
+                format!("publishing into the {slot} flow gets slow")
             }
             96 => {
                 self.stage.executor = !self.stage.executor;

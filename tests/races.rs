@@ -1,4 +1,4 @@
-//! Something happens just before one call of a tick: what the tick does next takes it into account.
+//! What only shows at the right moment: something happens just before one call of a tick, or fails in the one minute in which it matters.
 #![allow(clippy::unwrap_used)]
 
 use jiff::SignedDuration;
@@ -85,6 +85,16 @@ fn whoever_lost_the_lease_while_held_up_records_and_raises_nothing() {
 }
 
 #[test]
+fn whoever_was_overtaken_by_a_persons_abort_records_and_raises_nothing() {
+    let stage = interrupted(prepared, is_commit_of("StepStarted"), |stage| {
+        stage.person(FLOW, Action::Abort).unwrap().unwrap();
+    });
+    assert_eq!((stage.phase(FLOW), raises(&stage)), (Phase::Aborted, 0), "{}", stage.story());
+    assert_eq!(stage.event_names(FLOW).last(), Some(&"Aborted"));
+    stage.assert_lawful();
+}
+
+#[test]
 fn what_was_observed_too_long_ago_raises_nothing() {
     let stage = interrupted(prepared, |call| call.name == "ledger.load", |stage| stage.world.state().now += minutes(3));
     assert_eq!(stage.phase(FLOW), Phase::Preparing, "{}", stage.story());
@@ -133,5 +143,15 @@ fn a_rollout_begins_neither_before_the_last_is_over_nor_within_its_lockout() {
         let _ = stage.start(Stage::plan(FLOW, "15.0", quick_policy()));
         stage.minute();
     }
+    stage.assert_lawful();
+}
+
+#[test]
+fn a_promotion_whose_publish_failed_is_done_once_the_stable_flow_runs_the_version() {
+    let mut stage = Stage::promoted_until(FLOW, "Finalizing");
+    stage.world.state().flows.get_mut("main_ivr-stable").unwrap().publish_fails = 1;
+    stage.executor = true;
+    stage.until_phase(FLOW, "Promoted", 9);
+    assert_eq!(stage.world.state().flows["main_ivr-stable"].configuration(), "better", "{}", stage.story());
     stage.assert_lawful();
 }

@@ -63,7 +63,7 @@ impl State {
         }
     }
 
-    /// Laws 1, 2 and 4, at each entry.
+    /// Laws 1, 2, 4 and 5, at each entry.
     pub(super) fn law_of_entries(&mut self, flow: &FlowName) {
         let entry = self.books[flow].entries.last().expect("one was just recorded").entry.clone();
         if entry.event.needs_containment() && self.rollout(flow).is_some_and(|r| r.has_stepped) {
@@ -100,6 +100,10 @@ impl State {
             && !matches!(entry.event, Event::RollbackStarted { cause: Cause::Requested { .. } })
         {
             self.violated(4, format!("{flow}: {} by {} in a rollout that is only observed", entry.event.name(), entry.by));
+        }
+        let offered = self.offered(flow);
+        if matches!((&entry.event, &entry.by), (Event::Aborted { .. }, Actor::Person(_))) && rollout.has_stepped && offered > Weight::ZERO {
+            self.violated(5, format!("{flow}: {} is told that it was aborted, and {offered} % of calls go to the canary", entry.by));
         }
         if matches!(&entry.event, Event::RollbackStarted { cause: Cause::Breach(_) }) && self.runs_healthy(&rollout) {
             self.violated(2, format!("{flow}: {} while what the canary flow runs is healthy", entry.why));
