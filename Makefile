@@ -56,7 +56,8 @@ bench: need ## what takes minutes: the sequential judge's guarantee over 40,000 
 
 soak: need ## the soup of faults with many seeds, for some minutes: SOUP_SEEDS=3000
 	SOUP_SEEDS=$(or $(SOUP_SEEDS),3000) CARGO_PROFILE_RELEASE_LTO=off CARGO_PROFILE_RELEASE_CODEGEN_UNITS=16 \
-	  cargo test --release --workspace --locked --quiet --test laws -- --nocapture
+	  cargo test --release --workspace --locked --quiet --test laws -- --nocapture \
+	  | awk '/port calls in/ { met = $$0; next } { print } END { print met }'
 
 mutants: need ## seeded bugs, each of which a test must catch: MUTANTS="lease row" for those alone
 	@$(PYTHON) tests/local/mutants.py $(MUTANTS)
