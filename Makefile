@@ -2,7 +2,7 @@
 .DEFAULT_GOAL := help
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
-.PHONY: help demo test check contract bench build invoke package deploy clean
+.PHONY: help demo test check contract bench soak mutants build invoke package deploy clean
 
 PYTHON ?= python3
 LOCAL := $(PYTHON) tests/local/bootstrap.py
@@ -53,6 +53,14 @@ bench: need ## what takes minutes: the sequential judge's guarantee over 40,000 
 	cargo test --release -p serin-core --locked -- --ignored --nocapture
 	cargo bench -p serin-core --locked --features bench --bench judge
 	cargo test -p serin-acceptance --locked --test fleet -- --ignored --nocapture
+
+soak: need ## the soup of faults with many seeds, for some minutes: SOUP_SEEDS=3000
+	SOUP_SEEDS=$(or $(SOUP_SEEDS),3000) CARGO_PROFILE_RELEASE_LTO=off CARGO_PROFILE_RELEASE_CODEGEN_UNITS=16 \
+	  cargo test --release --workspace --locked --quiet --test laws -- --nocapture \
+	  | awk '/port calls in/ { met = $$0; next } { print } END { print met }'
+
+mutants: need ## seeded bugs, each of which a test must catch: MUTANTS="lease row" for those alone
+	@$(PYTHON) tests/local/mutants.py $(MUTANTS)
 
 build: need ## all binaries, in the profile the local stack uses
 	cargo build --workspace --bins --locked

@@ -1,10 +1,12 @@
 //! What must hold while ports are called. What is found goes to `violations`, so that it survives whatever the code does next.
 
 use super::{State, Traffic, Writer};
+use serin_controller::intervene::LOCKOUT;
+use serin_controller::ports::Pointer;
 use serin_core::ledger::{Hash, verify};
 use serin_core::phase::{Event, Phase};
 use serin_core::policy::Mode;
-use serin_core::rollout::{Actor, Cause, FlowName, Rollout};
+use serin_core::rollout::{Actor, Cause, FlowName, Rollout, Strategy};
 use serin_core::weight::Weight;
 
 impl State {
@@ -61,7 +63,7 @@ impl State {
         }
     }
 
-    /// Laws 1, 2 and 4, at each entry.
+    /// Laws 1, 2, 4 and 5, at each entry.
     pub(super) fn law_of_entries(&mut self, flow: &FlowName) {
         let entry = self.books[flow].entries.last().expect("one was just recorded").entry.clone();
         if entry.event.needs_containment() && self.rollout(flow).is_some_and(|r| r.has_stepped) {
@@ -71,7 +73,9 @@ impl State {
         if matches!(entry.event, Event::Resumed { .. } | Event::Requested { .. }) {
             self.projections.entry(flow.clone()).or_default().hand = None;
         }
+        self.law_of_beginnings(flow);
         let rollout = self.rollout(flow).expect("an entry belongs to a rollout");
+        self.law_of_outcomes(flow, &rollout);
         let policy = &rollout.plan.policy;
         let first = policy.step_after(Weight::ZERO);
         let rises = match &entry.event {
@@ -97,6 +101,10 @@ impl State {
         {
             self.violated(4, format!("{flow}: {} by {} in a rollout that is only observed", entry.event.name(), entry.by));
         }
+        let offered = self.offered(flow);
+        if matches!((&entry.event, &entry.by), (Event::Aborted { .. }, Actor::Person(_))) && rollout.has_stepped && offered > Weight::ZERO {
+            self.violated(5, format!("{flow}: {} is told that it was aborted, and {offered} % of calls go to the canary", entry.by));
+        }
         if matches!(&entry.event, Event::RollbackStarted { cause: Cause::Breach(_) }) && self.runs_healthy(&rollout) {
             self.violated(2, format!("{flow}: {} while what the canary flow runs is healthy", entry.why));
         }
@@ -107,10 +115,60 @@ impl State {
         }
     }
 
+    /// Laws 9 and 10: a rollout begins when the one before is over and its lockout has passed, and no call goes to what was blamed before.
+    fn law_of_beginnings(&mut self, flow: &FlowName) {
+        let (last, before) = self.books[flow].entries.split_last().expect("one was just recorded");
+        let (last, configuration) = (last.entry.clone(), self.rollout(flow).and_then(|r| r.snapshot).map(|s| s.canary_hash));
+        let blamed = configuration.is_some_and(|c| self.quarantine.contains(&(flow.clone(), c)));
+        let rolled_back = before.iter().rev().find(|s| matches!(s.entry.event, Event::RollbackStarted { .. })).map(|s| s.entry.recorded_at);
+        let previous: Vec<_> =
+            before.iter().rev().take_while(|s| before.last().is_some_and(|b| b.entry.rollout == s.entry.rollout)).collect();
+        let unfinished = Rollout::replay(previous.into_iter().rev().map(|s| &s.entry)).is_ok_and(|r| !r.phase.is_finished());
+        match last.event {
+            Event::Requested { .. } if unfinished => {
+                self.violated(9, format!("{flow}: {} began before the one before was over", last.rollout))
+            }
+            Event::Requested { .. } if rolled_back.is_some_and(|at| last.recorded_at < at + LOCKOUT) => {
+                self.violated(9, format!("{flow}: {} began within the lockout", last.rollout));
+            }
+            Event::StepStarted { .. } | Event::PromotionStarted { .. } if blamed => {
+                self.violated(10, format!("{flow}: {} by {} gives calls to what was rolled back before", last.event.name(), last.by));
+            }
+            _ => {}
+        }
+    }
+
+    /// What is recorded as done is so in Genesys Cloud, whatever version number it has there.
+    fn law_of_outcomes(&mut self, flow: &FlowName, rollout: &Rollout) {
+        let last = self.books[flow].entries.last().expect("one was just recorded").entry.event.clone();
+        let (plan, Some(snapshot)) = (&rollout.plan, &rollout.snapshot) else { return };
+        if self.traffic.elsewhere || plan.strategy == Strategy::InFlow {
+            return;
+        }
+        let said = match last {
+            Event::Prepared { .. } => (plan.canary.flow_id.clone(), &snapshot.canary_hash),
+            Event::StablePublished { .. } => (plan.stable_flow().to_owned(), &snapshot.canary_hash),
+            Event::RollbackFinished { .. } => (plan.canary.flow_id.clone(), &snapshot.rollback_hash),
+            _ => return,
+        };
+        let (genesys_flow, wanted) = said;
+        let Some(runs) = self.flows.get(&genesys_flow).map(|f| f.configuration()) else { return };
+        if runs != wanted {
+            let what = format!("{flow}: {} is recorded, and flow {genesys_flow} runs {runs}, not {wanted}", last.name());
+            self.violated(3, what);
+        }
+    }
+
     /// Whether the canary flow runs what fails hardly ever, by even counts, as far as this world knows.
     fn runs_healthy(&self, rollout: &Rollout) -> bool {
         let Traffic { elsewhere, noise, behavior, .. } = &self.traffic;
-        !elsewhere && noise.is_none() && behavior[self.flows[&rollout.plan.canary.flow_id].configuration()].error < 0.05
+        if *elsewhere || noise.is_some() {
+            return false;
+        }
+        let healthy = |configuration: &str| behavior[configuration].error < 0.05;
+        // Somebody may have published over it since it was measured.
+        let rolled_out = rollout.snapshot.as_ref().is_none_or(|s| healthy(&s.canary_hash));
+        rolled_out && healthy(self.flows[&rollout.plan.canary.flow_id].configuration())
     }
 
     /// Law 9: who restores has the one right to.
@@ -123,6 +181,39 @@ impl State {
         if restores && !has_right {
             self.violated(9, format!("{flow}: restored without the right to"));
         }
+        self.law_of_empty_flows(&flow, genesys_flow);
+    }
+
+    /// Law 11: nothing is published into a flow that a row of ours sends all calls to, but where callers get a version by its publication.
+    fn law_of_empty_flows(&mut self, flow: &FlowName, genesys_flow: &str) {
+        let Some(rollout) = self.rollout(flow).filter(|r| r.plan.pointer.is_some()) else { return };
+        let sent_there = self.pointed_weight(flow) == Weight::FULL && !self.is_taken_over(flow);
+        if sent_there && rollout.plan.canary.flow_id == genesys_flow {
+            self.violated(11, format!("{flow}: published into {genesys_flow}, where the row sends all calls, in {}", rollout.phase));
+        }
+    }
+
+    /// Whether another installation writes the row.
+    fn is_taken_over(&self, flow: &FlowName) -> bool {
+        self.rows.get(flow).is_some_and(|row| !["", "serin/test"].contains(&row.owner.as_str()))
+    }
+
+    /// The weight that callers get and Serin answers for; `None` where it is somebody else's to say.
+    pub fn answered_for(&self, flow: &FlowName, rollout: &Rollout) -> Option<Weight> {
+        if rollout.is_observed() && !rollout.is_contained() {
+            return None; // The percentage is a person's, and stays so.
+        }
+        if rollout.plan.pointer.is_none() {
+            return Some(self.offered(flow));
+        }
+        let follows = rollout.applied.map(|applied| applied.version);
+        let is_ours = |row: &Pointer| row.owner == "serin/test" && follows == Some(row.revision);
+        // Before its first call, and once it was promoted, a rollout leaves a person's row alone.
+        let left_alone = match rollout.phase {
+            Phase::Promoted => !self.rows.get(flow).is_some_and(is_ours),
+            _ => !rollout.has_stepped,
+        };
+        (!left_alone && !self.is_taken_over(flow)).then(|| self.pointed_weight(flow))
     }
 
     /// What holds whenever ticks have been served undisturbed for a while.
@@ -130,14 +221,8 @@ impl State {
         for flow in self.books.keys().cloned().collect::<Vec<_>>() {
             self.check_chain(&flow);
             let Some(rollout) = self.rollout(&flow) else { continue };
-            if rollout.is_observed() && !rollout.is_contained() {
-                continue; // The percentage is a person's, and stays so.
-            }
-            let offered = self.offered(&flow);
-            let writer: Option<Writer> = self.last_writer(&flow);
-            let by_row = rollout.plan.pointer.is_some();
-            let offered = if by_row { self.pointed_weight(&flow) } else { offered };
-            let writer = if by_row { None } else { writer };
+            let Some(offered) = self.answered_for(&flow, &rollout) else { continue };
+            let writer: Option<Writer> = self.last_writer(&flow).filter(|_| rollout.plan.pointer.is_none());
             if offered > rollout.desired_weight() {
                 self.violated(4, format!("{flow}: {offered} % at rest in {}, last written by {writer:?}", rollout.phase));
             }
