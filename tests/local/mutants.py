@@ -17,7 +17,8 @@ from bootstrap import ROOT
 PATCHES = ROOT / "tests" / "mutants"
 # Always the same place, so that cargo finds what it built there last time.
 SCRATCH = Path(tempfile.gettempdir()) / "serin-mutants"
-TARGET = os.environ.get("CARGO_TARGET_DIR", str(ROOT / "target"))
+# A place of its own: cargo names what it builds by the place within the workspace, and would hand a broken crate to the next `make test`.
+TARGET = str(ROOT / "target" / "mutants")
 # A mutant may wait for what never comes.
 PATIENCE = 300
 
