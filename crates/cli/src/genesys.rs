@@ -2,6 +2,7 @@
 
 use anyhow::{Context, anyhow};
 use serin_aws::{Config, SecureParameter, WallClock};
+use serin_controller::pointer::is_foreign;
 use serin_controller::ports::{Flows, Pointer, RowError, Rows};
 use serin_core::rollout::FlowName;
 use serin_genesys::{Genesys, OAuthClient, Settings};
@@ -35,7 +36,7 @@ impl Place<'_> {
 impl Rows for Place<'_> {
     async fn pointer(&self, table: &str, row: &FlowName) -> Result<Option<Pointer>, RowError> {
         let found = self.client(table, row)?.pointer(table, row).await?;
-        if let Some(found) = found.as_ref().filter(|found| !found.owner.is_empty() && found.owner != format!("serin/{}", self.stage)) {
+        if let Some(found) = found.as_ref().filter(|found| is_foreign(found, self.stage)) {
             eprintln!(
                 "warning: row {row} of data table {table} belongs to `{}`, is not written, and sends calls to flow {}",
                 found.owner, found.active_flow

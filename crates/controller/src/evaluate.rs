@@ -535,8 +535,7 @@ async fn look(
         let halted = visit.seen.as_ref().is_ok_and(|seen| seen.halts(&rollout.id));
         if let (true, false, pointer::Standing::ByHand(what)) = (rollout.awaits_verdict(), halted, standing) {
             let row = Changed::Row { table, row: visit.active.flow.as_str() };
-            let by = analytics.changed_by(row, rollout.phase_since).await;
-            let by = by.map_or_else(|| "somebody".to_owned(), |by| format!("`{by}`"));
+            let by = named(analytics.changed_by(row, rollout.phase_since).await);
             return (found, Ok(Some(format!("{by} {what}, in data table {table}"))));
         }
     }
@@ -544,6 +543,10 @@ async fn look(
         Some(cohorts) => (found, drifted(analytics, &cohorts, rollout.phase_since).await),
         None => (found, Ok(None)),
     }
+}
+
+fn named(by: Option<String>) -> String {
+    by.map_or_else(|| "somebody".to_owned(), |by| format!("`{by}`"))
 }
 
 async fn drifted(analytics: &impl Analytics, cohorts: &CohortFlows, since: Timestamp) -> Result<Option<String>, Unmeasured> {
@@ -554,8 +557,7 @@ async fn drifted(analytics: &impl Analytics, cohorts: &CohortFlows, since: Times
         let running = analytics.running(flow).await?;
         if running.version.as_deref() != Some(version.as_str()) {
             // The audit knows names; the flow itself tells an id at best.
-            let by = analytics.changed_by(Changed::Flow(flow), since).await.or(running.by);
-            let by = by.map_or_else(|| "somebody".to_owned(), |by| format!("`{by}`"));
+            let by = named(analytics.changed_by(Changed::Flow(flow), since).await.or(running.by));
             let now = running.version.map_or_else(|| "no version".to_owned(), |v| format!("version {v}"));
             return Ok(Some(format!(
                 "{by} published {now} into the {slot} flow {flow}, which ran {version} when this rollout began to compare"

@@ -5,7 +5,7 @@ pub mod contain;
 pub mod evaluate;
 pub mod intervene;
 pub mod outbox;
-mod pointer;
+pub mod pointer;
 pub mod ports;
 mod preflight;
 pub mod record;

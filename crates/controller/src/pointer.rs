@@ -20,7 +20,7 @@ pub(crate) enum Standing {
 }
 
 /// Who writes the rows of a stage.
-pub(crate) fn owner(stage: &str) -> String {
+fn owner(stage: &str) -> String {
     format!("serin/{stage}")
 }
 
@@ -74,7 +74,7 @@ fn sends_as(row: &Pointer, wanted: &Pointer) -> bool {
 }
 
 /// Whether another installation writes the row.
-pub(crate) fn is_foreign(row: &Pointer, stage: &str) -> bool {
+pub fn is_foreign(row: &Pointer, stage: &str) -> bool {
     !row.owner.is_empty() && row.owner != owner(stage)
 }
 
