@@ -2,7 +2,8 @@
 
 use super::{Process, State};
 use jiff::Timestamp;
-use serin_controller::ports::{ActiveFlow, Authority, Book, Commit, Lease, Ledger, LedgerError, Notice};
+use serin_controller::ports::{ActiveFlow, Authority, Book, Commit, KnownGood, Lease, Ledger, LedgerError, Notice};
+use serin_core::calendar::Restriction;
 use serin_core::ledger::{Hash, StoredEntry};
 use serin_core::measurement::Window;
 use serin_core::rollout::{FlowName, Rollout};
@@ -220,6 +221,36 @@ impl Ledger for Process {
     async fn is_quarantined(&self, flow: &FlowName, configuration: &str) -> Result<bool, LedgerError> {
         let ask = |s: &mut State| Ok(s.quarantine.contains(&(flow.clone(), configuration.to_owned())));
         self.step("ledger.is_quarantined", flow.as_str(), unavailable, ask).await
+    }
+
+    async fn known_good(&self, flow: &FlowName, genesys_flow: &str) -> Result<Vec<KnownGood>, LedgerError> {
+        let recall = |s: &mut State| Ok(s.known_good.iter().rev().filter(|good| good.flow == genesys_flow).cloned().collect());
+        self.step("ledger.known_good", flow.as_str(), unavailable, recall).await
+    }
+
+    async fn keep_export(&self, name: &str, export: &str) -> Result<Option<String>, LedgerError> {
+        let keep = |s: &mut State| {
+            s.exports.insert(name.to_owned(), export.to_owned());
+            Ok(Some(format!("s3://exports/{name}")))
+        };
+        self.step("ledger.keep_export", name, unavailable, keep).await
+    }
+
+    fn keeps_exports(&self) -> bool {
+        true
+    }
+
+    async fn restrictions(&self) -> Result<Vec<Restriction>, LedgerError> {
+        self.step("ledger.restrictions", "", unavailable, |s| Ok(s.restrictions.clone())).await
+    }
+
+    async fn restrict(&self, restriction: &Restriction) -> Result<(), LedgerError> {
+        let set = |s: &mut State| {
+            s.restrictions.retain(|other| other.id != restriction.id);
+            s.restrictions.push(restriction.clone());
+            Ok(())
+        };
+        self.step("ledger.restrict", restriction.id.clone(), unavailable, set).await
     }
 
     async fn restoration(&self, flow: &FlowName, now: Timestamp, until: Timestamp) -> Result<bool, LedgerError> {

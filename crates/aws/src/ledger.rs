@@ -6,23 +6,28 @@
 //! | `FLOW#main_ivr` | `ENTRY#000000000012` | the stored bytes of an entry |
 //! | `FLOW#main_ivr` | `WINDOWS#r-…#2026-11-20T09` | the windows of one hour |
 //! | `FLOW#main_ivr` | `SUMMARY#r-…` | what the hours before the latest ones told the sequential judge; made again if it is lost |
-//! | `FLOW#main_ivr` | `QUARANTINE#hash`, `GOOD#flow#version` | what must not, and what may, run again |
+//! | `FLOW#main_ivr` | `QUARANTINE#hash` | a configuration that must not run again |
+//! | `FLOW#main_ivr` | `GOOD#flow#time#version` | a version that proved healthy; only ever added |
 //! | `ACTIVE` | `main_ivr` | a flow that ticks visit, until when |
 //! | `OUTBOX` | notice id | a notice to be sent |
 //! | `STAGE` | `TICK`, `RESTORATION` | last tick; the right to restore |
+//! | `RESTRICTION` | id | a maintenance window, a freeze or a stop |
 
 use crate::{Config, said};
 use aws_sdk_dynamodb::error::SdkError;
 use aws_sdk_dynamodb::operation::transact_write_items::TransactWriteItemsError;
 use aws_sdk_dynamodb::types::{AttributeValue, Put, TransactWriteItem, Update};
 use jiff::{SignedDuration, Timestamp};
-use serin_controller::ports::{ActiveFlow, Authority, Book, Commit, Lease, Ledger, LedgerError, Notice, Topic};
+use serin_controller::ports::{ActiveFlow, Authority, Book, Commit, KnownGood, Lease, Ledger, LedgerError, Notice, Topic};
+use serin_core::calendar::{Restriction, When};
 use serin_core::ledger::{Hash, StoredEntry};
 use serin_core::measurement::{Comparison, Counts, Queue, Times, Window};
 use serin_core::rollout::FlowName;
 use std::collections::{BTreeMap, HashMap};
 
 type Item = HashMap<String, AttributeValue>;
+
+const RESTRICTION: &str = "RESTRICTION";
 
 /// How long measurements are kept; entries are kept for ever.
 const WINDOWS_KEPT: SignedDuration = SignedDuration::from_hours(24 * 90);
@@ -241,6 +246,46 @@ impl Ledger for DynamoLedger {
         Ok(self.get(flow_key(flow), format!("QUARANTINE#{configuration}")).await?.is_some())
     }
 
+    async fn known_good(&self, flow: &FlowName, genesys_flow: &str) -> Result<Vec<KnownGood>, LedgerError> {
+        let good = good_key(genesys_flow);
+        let items = self.query(flow_key(flow), good.clone(), format!("{good}~")).await?;
+        let read = |item: &Item| {
+            Ok(KnownGood {
+                flow: genesys_flow.to_owned(),
+                version: string(item, "version")?,
+                hash: string(item, "configuration")?,
+                healthy_at: time(item, "healthy_at").unwrap_or_default(),
+            })
+        };
+        items.iter().rev().map(read).collect()
+    }
+
+    async fn keep_export(&self, _name: &str, _export: &str) -> Result<Option<String>, LedgerError> {
+        Ok(None)
+    }
+
+    fn keeps_exports(&self) -> bool {
+        false
+    }
+
+    async fn restrictions(&self) -> Result<Vec<Restriction>, LedgerError> {
+        let read = |item: &Item| {
+            let unreadable = |e: serde_json::Error| LedgerError::Unavailable(format!("a restriction cannot be read: {e}"));
+            serde_json::from_str(&string(item, "restriction")?).map_err(unreadable)
+        };
+        self.query(RESTRICTION.into(), " ".into(), "~".into()).await?.iter().map(read).collect()
+    }
+
+    async fn restrict(&self, restriction: &Restriction) -> Result<(), LedgerError> {
+        let mut item = key(RESTRICTION.into(), restriction.id.clone());
+        item.insert("restriction".into(), text(serde_json::to_string(restriction).expect("a restriction has no map")));
+        if let When::Once { until: Some(until), .. } = restriction.when {
+            item.insert("expires_at".into(), int((until + WINDOWS_KEPT).as_second()));
+        }
+        self.client.put_item().table_name(&self.table).set_item(Some(item)).send().await.map_err(unavailable)?;
+        Ok(())
+    }
+
     async fn restoration(&self, flow: &FlowName, now: Timestamp, until: Timestamp) -> Result<bool, LedgerError> {
         let update = self
             .client
@@ -327,10 +372,12 @@ impl DynamoLedger {
             item.insert("rollout".into(), text(&commit.entry.entry.rollout));
             items.push(self.put(item, false)?);
         }
-        if let Some((flow_id, version, hash)) = &commit.known_good {
-            let mut item = key(pk, format!("GOOD#{flow_id}#{version}"));
+        for KnownGood { flow, version, hash, healthy_at } in &commit.known_good {
+            let at = healthy_at.as_millisecond();
+            let mut item = key(pk.clone(), format!("{}{at:015}#{version}", good_key(flow)));
+            item.insert("version".into(), text(version));
             item.insert("configuration".into(), text(hash));
-            item.insert("healthy_at".into(), int(commit.entry.entry.at.as_millisecond()));
+            item.insert("healthy_at".into(), int(at));
             items.push(self.put(item, false)?);
         }
         for notice in &commit.notices {
@@ -448,6 +495,10 @@ fn flow_key(flow: &FlowName) -> String {
 
 fn entry_key(revision: u64) -> String {
     format!("ENTRY#{revision:012}")
+}
+
+fn good_key(genesys_flow: &str) -> String {
+    format!("GOOD#{genesys_flow}#")
 }
 
 fn windows_key(rollout: &str, at: Timestamp) -> String {

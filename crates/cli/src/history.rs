@@ -467,6 +467,7 @@ mod tests {
             rollback_target: text("14.0"),
             rollback_hash: text("a"),
             canary_hash: text("b"),
+            ..Snapshot::default()
         };
         let step = |p, base_version| Event::StepStarted { weight: percent(p), base_version };
         let applied = |p, version| Event::WeightApplied { weight: percent(p), version };

@@ -1,6 +1,7 @@
 //! serin, the operator's and the pipeline's tool.
 #![allow(clippy::print_stdout)] // what a command has to say goes to standard output
 
+mod calendar;
 mod file;
 mod genesys;
 mod history;
@@ -16,6 +17,7 @@ use serin_controller::evaluate::recall;
 use serin_controller::intervene::{Action, Gate, Request, gate, intervene, start};
 use serin_controller::ports::{Ledger, Parameters};
 use serin_controller::record::{Opened, open};
+use serin_core::calendar::Kind;
 use serin_core::policy::LowVolume;
 use serin_core::rollout::{FlowName, Plan, Strategy};
 use serin_core::summary::hour;
@@ -116,8 +118,33 @@ enum Command {
     Abort(On),
     /// End a rollout: calls go to stable at once, and the canary flow is put back
     Rollback(On),
+    /// Send all calls of a rollout to one side at once, for the day on which the other is the broken one
+    Intervene {
+        #[command(flatten)]
+        on: On,
+        /// Which side. `stable` ends the rollout, as `serin abort` does; `canary` lets it go on with all calls, at the next tick
+        #[arg(long, value_enum)]
+        to: Side,
+    },
     /// Say that things were put right by hand after NeedsHuman
     Clear(On),
+    /// Times in which errors are expected
+    Maintenance {
+        #[command(subcommand)]
+        what: calendar::Maintenance,
+    },
+    /// Set a time in which nothing starts and nothing rises; a failed verdict rolls back as ever
+    ///
+    /// `serin maintenance list` shows it, `serin maintenance end` ends it before its time.
+    Freeze(calendar::Period),
+    /// Take all calls of every rollout to stable, and let nothing start or rise until --end
+    StopAll {
+        /// End the stop
+        #[arg(long)]
+        end: bool,
+        #[command(flatten)]
+        why: Why,
+    },
     /// What policies would have done with a recorded history, side by side; nothing is contacted
     Replay {
         /// JSON lines of decision protocol 1, or of `serin ledger FLOW --export`
@@ -151,11 +178,20 @@ enum Command {
         #[arg(long)]
         yes: bool,
     },
-    /// May a flow be deployed now? 0 yes, 10 a rollout is not finished, 11 lockout, 20 could not tell (a no)
+    /// May a flow be deployed now? 0 yes, 10 a rollout is not finished, 11 lockout, 12 maintenance, freeze or stop, 20 could not tell (a no)
     Gate {
         /// The flow
         flow: FlowName,
     },
+}
+
+/// Where calls go.
+#[derive(Clone, Copy, PartialEq, ValueEnum)]
+enum Side {
+    /// To the canary flow
+    Canary,
+    /// To the stable flow
+    Stable,
 }
 
 #[derive(Args)]
@@ -270,7 +306,11 @@ async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Resume(on) => hands.act(on, Action::Resume).await?,
         Command::Abort(on) => hands.act(on, Action::Abort).await?,
         Command::Rollback(on) => hands.act(on, Action::Rollback).await?,
+        Command::Intervene { on, to } => hands.act(on, if to == Side::Canary { Action::ToCanary } else { Action::Abort }).await?,
         Command::Clear(on) => hands.act(on, Action::Clear).await?,
+        Command::Maintenance { what } => hands.maintenance(what, place.output == Output::Json).await?,
+        Command::Freeze(period) => hands.restrict(Kind::Freeze, period).await?,
+        Command::StopAll { end, why } => hands.stop_all(end, why).await?,
         Command::Adopt { ivr, cop, undo, yes, .. } => {
             let plan = plan.context("an adoption has a file")?;
             adopt(&genesys, &ledger, &plan, [&ivr, &cop], undo, yes).await?;
@@ -352,7 +392,7 @@ async fn adopt(
         Gate::RolloutUnfinished { rollout, phase } => {
             return Err(anyhow!("flow {}: rollout {rollout} stands at {phase}; end it first. Nothing was changed", plan.flow));
         }
-        Gate::Open | Gate::Lockout { .. } => {}
+        Gate::Open | Gate::Restricted(_) | Gate::Lockout { .. } => {}
     }
     let adoption = genesys::Adoption::plan(genesys.connect()?, ivr, plan.stable_flow(), cop, undo).await?;
     println!("{}", adoption.described());
@@ -378,6 +418,7 @@ async fn status(
         Some(flow) => vec![flow],
         None => ledger.active().await?.into_iter().map(|active| active.flow).collect(),
     };
+    let restrictions = ledger.restrictions().await?;
     let mut lines = Vec::new();
     for flow in flows {
         let opened = open(ledger, &flow).await?;
@@ -386,7 +427,7 @@ async fn status(
             Some(rollout) => Some(recall(ledger, &flow, rollout).await?),
             None => None,
         };
-        lines.push(show::Line::of(flow, &opened, &seen, recalled.as_ref(), now));
+        lines.push(show::Line::of(flow, &opened, &seen, recalled.as_ref(), &restrictions, now));
     }
     show::status(&lines, place.output == Output::Json)
 }

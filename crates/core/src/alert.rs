@@ -2,7 +2,7 @@
 
 use crate::ledger::{Hash, StoredEntry};
 use crate::measurement::Comparison;
-use crate::phase::{Advice, Event, Phase};
+use crate::phase::{Advice, Detour, Event, Phase};
 use crate::rollout::{Cause, Finalize, Rollout, Strategy};
 use crate::weight::Weight;
 use jiff::Timestamp;
@@ -217,6 +217,41 @@ fn words(rollout: &Rollout, event: &Event) -> (&'static str, Severity, String, &
             };
             ("ROLLOUT_FINISHED", Info, done.into(), next, "finished")
         }
+        Event::BothFailing { weight, .. } => (
+            "BOTH_COHORTS_FAIL",
+            Critical,
+            format!("nothing was moved: {weight} percent of new calls stay on the canary, and stable fails too"),
+            "decide where callers are better off: `serin abort` (stable) or `serin intervene --to canary`",
+            "both-fail",
+        ),
+        Event::RollbackWithheld { contained: true, .. } => (
+            "ROLLBACK_WITHHELD",
+            Warning,
+            "rollout paused in a maintenance window; new calls are on stable".into(),
+            "when the maintenance is over, `serin resume` or `serin abort`",
+            "withheld",
+        ),
+        Event::RollbackWithheld { .. } => (
+            "ROLLBACK_WITHHELD",
+            Warning,
+            format!("nothing was done in a maintenance window: {} percent of new calls stay on the canary", rollout.in_force.weight),
+            "nothing to do if these errors are expected; else `serin rollback`",
+            "withheld",
+        ),
+        Event::LedAround { detour: Detour::Ivr { id, .. }, .. } => (
+            "CALLS_LED_AROUND",
+            Critical,
+            format!("IVR {id} leads to the stable flow itself: the percentage could not be written"),
+            "when the percentage can be written again, lead the IVR back with `serin adopt`",
+            "led-around",
+        ),
+        Event::LedAround { detour: Detour::Emergency { id }, .. } => (
+            "CALLS_LED_AROUND",
+            Critical,
+            format!("the emergency of group {id} was declared: nothing else took the calls away"),
+            "when callers are safe, end the emergency in Genesys Cloud",
+            "led-around",
+        ),
         Event::RollbackStarted { cause } => (
             if matches!(cause, Cause::Breach(_)) { "AUTO_ROLLBACK_TRIGGERED" } else { "ROLLBACK_TRIGGERED" },
             Critical,
@@ -269,6 +304,7 @@ fn words(rollout: &Rollout, event: &Event) -> (&'static str, Severity, String, &
         | Event::WeightApplied { .. }
         | Event::FinalizeStarted { .. }
         | Event::StablePublished { .. }
+        | Event::Retargeted { .. }
         | Event::RestorationStarted { .. }
         | Event::RestorationDelayed { .. } => ("ROLLOUT_PROGRESS", Info, event.name().to_owned(), "nothing to do", "requested"),
     }
@@ -290,4 +326,7 @@ pub struct RollbackRequest {
     /// When, on the clock the rollout runs by.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub at: Option<Timestamp>,
+    /// Whether an alarm asks, and no person; nobody can say so in a message.
+    #[serde(skip)]
+    pub by_alarm: bool,
 }

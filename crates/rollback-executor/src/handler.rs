@@ -114,7 +114,14 @@ fn alarmed(alarm: Alarm) -> Message {
     match flow {
         Some(flow) if alarm.state == "ALARM" => {
             let reason: String = alarm.reason.chars().take(500).collect();
-            Message::Rollback(RollbackRequest { flow, rollout: None, reason, requested_by: format!("alarm {}", alarm.name), at: None })
+            Message::Rollback(RollbackRequest {
+                flow,
+                rollout: None,
+                reason,
+                requested_by: format!("alarm {}", alarm.name),
+                at: None,
+                by_alarm: true,
+            })
         }
         Some(_) => Message::NotForUs(format!("alarm {} changed to {}", alarm.name, alarm.state)),
         None => Message::NotForUs(format!("alarm {} has no dimension `flow`", alarm.name)),
