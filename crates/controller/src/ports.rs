@@ -424,6 +424,13 @@ pub trait Notifier {
     fn publish(&self, notice: &Notice) -> impl Future<Output = Result<(), String>>;
 }
 
+/// Where exports are kept that must not be lost: what a flow was before it was changed.
+pub trait Exports {
+    /// Keeps bytes under a key, each time as a version of its own; answers where they lie, `s3://bucket/key?versionId=…`.
+    /// In bounded time; the error names the object and says why.
+    fn keep(&self, key: &str, bytes: &[u8]) -> impl Future<Output = Result<String, String>>;
+}
+
 /// A secret that may change while we run, such as an OAuth client's.
 pub trait Secret {
     /// Its text, read anew. The error names where it is kept, never its value.
