@@ -3,7 +3,7 @@
 use super::{Process, State};
 use jiff::Timestamp;
 use serin_controller::ports::{ActiveFlow, Authority, Book, Commit, Lease, Ledger, LedgerError, Notice};
-use serin_core::ledger::{Hash, StoredEntry};
+use serin_core::ledger::{Archive, Hash, Head, StoredEntry};
 use serin_core::measurement::Window;
 use serin_core::rollout::{FlowName, Rollout};
 use std::collections::BTreeMap;
@@ -136,6 +136,16 @@ impl Ledger for Process {
             })
         };
         self.step("ledger.load", flow.as_str(), unavailable, load).await
+    }
+
+    async fn archive(&self, flow: &FlowName) -> Result<Archive, LedgerError> {
+        let read = |s: &mut State| {
+            let book = s.book(flow);
+            let (revision, first_revision) = (book.entries.len() as u64, book.first as u64 + 1);
+            let head = (revision > 0).then(|| Head { revision, hash: book.head(), first_revision });
+            Ok(Archive { head, entries: book.entries.iter().zip(1..).map(|(stored, place)| (place, stored.bytes.clone())).collect() })
+        };
+        self.step("ledger.archive", flow.as_str(), unavailable, read).await
     }
 
     async fn lease(&self, flow: &FlowName, owner: &str, now: Timestamp, until: Timestamp) -> Result<Lease, LedgerError> {
