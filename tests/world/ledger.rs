@@ -3,7 +3,7 @@
 use super::{Process, State};
 use jiff::Timestamp;
 use serin_controller::ports::{ActiveFlow, Authority, Book, Commit, Lease, Ledger, LedgerError, Notice};
-use serin_core::ledger::{Archive, Hash, Head, StoredEntry};
+use serin_core::ledger::{Archive, BrokenLedger, Hash, Head, StoredEntry};
 use serin_core::measurement::Window;
 use serin_core::rollout::{FlowName, Rollout};
 use std::collections::BTreeMap;
@@ -24,6 +24,8 @@ pub struct FlowBook {
     windows: BTreeMap<(String, i64), Vec<Window>>,
     /// What the hours before told, by rollout.
     pub summaries: BTreeMap<String, String>,
+    /// Why the entries cannot be read.
+    pub broken: Option<BrokenLedger>,
 }
 
 impl FlowBook {
@@ -37,6 +39,7 @@ impl FlowBook {
             active: None,
             windows: BTreeMap::new(),
             summaries: BTreeMap::new(),
+            broken: None,
         }
     }
 
@@ -127,6 +130,9 @@ impl Ledger for Process {
     async fn load(&self, flow: &FlowName) -> Result<Book, LedgerError> {
         let load = |s: &mut State| {
             let book = s.book(flow);
+            if let Some(broken) = &book.broken {
+                return Err(broken.clone().into());
+            }
             Ok(Book {
                 revision: book.entries.len() as u64,
                 head_hash: book.head(),

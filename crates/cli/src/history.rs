@@ -1,4 +1,4 @@
-//! Recorded histories: `serin ledger FLOW --export` writes one, `serin replay FILE` reads one and asks what other policies had done.
+//! Recorded histories: `serin ledger export FLOW` writes one, `serin replay FILE` reads one and asks what other policies had done.
 //!
 //! A file is JSON lines in one of two forms: decision protocol 1 as a harness spoke it, or ledger entries followed by the windows
 //! that were measured. Reading is here; `walk` asks the policies and prints.
@@ -35,7 +35,7 @@ const MOST_MINUTES: i64 = 10_000_000;
 const AFTERWARDS: SignedDuration = SignedDuration::from_mins(10);
 
 /// What is accepted, said with every refusal of a line.
-const ACCEPTED: &str = "accepted are lines of decision protocol 1 (`init`, `tick`, `end`) and of `serin ledger FLOW --export`";
+const ACCEPTED: &str = "accepted are lines of decision protocol 1 (`init`, `tick`, `end`) and of `serin ledger export FLOW`";
 
 /// One rollout as it was recorded.
 #[derive(Debug)]
@@ -419,7 +419,7 @@ impl Ledger {
             return Err(format!("rollout {name} never sent a call to its canary: there is nothing to replay"));
         };
         if self.windows.is_empty() {
-            return Err(format!("rollout {name} has no windows: write the file with `serin ledger {} --export`", self.rollout.plan.flow));
+            return Err(format!("rollout {name} has no windows: write the file with `serin ledger export {}`", self.rollout.plan.flow));
         }
         short_enough(&name, self.until().duration_since(first.since))?;
         let until = self.until();
