@@ -685,9 +685,9 @@ mod tests {
         let entry = |n: usize| entries()[n].bytes.clone();
         let moved = |from: &str, to: &str| vec![INIT.to_owned(), tick(5, 5.0, 0, 200.0).replace(from, to)];
         let cases: Vec<(Vec<String>, &[&str])> = vec![
-            (vec![], &["nothing in it", "init", "--export"]),
-            (vec!["{\"hello\":1}".to_owned()], &["line 1", "neither", "--export"]),
-            (vec!["hello".to_owned()], &["line 1", "--export"]),
+            (vec![], &["nothing in it", "init", "ledger export"]),
+            (vec!["{\"hello\":1}".to_owned()], &["line 1", "neither", "ledger export"]),
+            (vec!["hello".to_owned()], &["line 1", "ledger export"]),
             (vec!["[1]".to_owned()], &["line 1"]),
             (vec!["{\"type\":\"note\"}".to_owned()], &["line 1", "note", "init"]),
             (vec![tick(5, 5.0, 0, 200.0)], &["line 1", "before any init"]),
@@ -704,10 +704,10 @@ mod tests {
             (moved("\"t_min\":5,", ""), &["line 2", "t_min"]),
             (vec![entry(1)], &["line 1", "Requested"]),
             (vec![entry(0), entry(2)], &["line 2", "entry 2 is missing"]),
-            (vec![entry(0).replace("because", "BECAUSE"), entry(1)], &["line 2", "bytes before it were changed"]),
+            (vec![entry(0).replace("because", "BECAUSE"), entry(1)], &["line 2", "does not follow from entry 1"]),
             (vec![entry(0).replace("\"schema\":1", "\"schema\":9")], &["line 1", "schema 9"]),
             (vec![entry(0), entry(1)], &["never sent a call"]),
-            (exported()[..entries().len()].to_vec(), &["no windows", "serin ledger main_ivr --export"]),
+            (exported()[..entries().len()].to_vec(), &["no windows", "serin ledger export main_ivr"]),
             (exported().into_iter().map(|l| l.replace("2026-11-20T09:30:00Z", "2026-11-20T09:30:07Z")).collect(), &["whole minute"]),
             (exported().into_iter().map(|l| l.replace("2026-11-20T09:30:00Z", "9999-11-20T09:30:00Z")).collect(), &["2000 to 2199"]),
         ];

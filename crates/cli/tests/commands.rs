@@ -159,7 +159,9 @@ fn a_copy_that_was_changed_is_told_with_its_place_and_what_is_no_copy_is_no_answ
     let anchor = anchor_of(&entries, 37);
     let beyond = anchor.replacen("37:", "38:", 1);
     let newer: Vec<String> = entries.iter().map(|entry| entry.replacen("\"schema\":1", "\"schema\":2", 1)).collect();
-    let cases: [(&str, Vec<String>, &[&str], i32, &str); 10] = [
+    /// File, lines, arguments; exit code and words.
+    type Case<'a> = (&'a str, Vec<String>, &'a [&'a str], i32, &'a str);
+    let cases: [Case<'_>; 10] = [
         ("newer.jsonl", newer, &[], 20, "deploy the newer version"),
         ("changed.jsonl", changed(12), &[], 10, "entry 13 does not follow from entry 12"),
         ("last.jsonl", changed(37), &["--anchor", &anchor], 10, "entry 37 has hash"),
