@@ -98,16 +98,13 @@ impl StoredEntry {
             schema: u32,
             revision: u64,
         }
-        let read: Result<Entry, _> = serde_json::from_str(&bytes);
-        let mark: Option<Mark> = match read {
-            Ok(entry) if entry.schema <= SCHEMA => return Ok(StoredEntry { entry, bytes }),
-            _ => serde_json::from_str(&bytes).ok(),
-        };
-        Err(match (mark, read) {
-            (Some(Mark { schema, revision }), _) if schema > SCHEMA => BrokenLedger::Newer { revision, schema },
-            (mark, Err(error)) => BrokenLedger::Unreadable { revision: mark.map(|m| m.revision), reason: error.to_string() },
-            (_, Ok(entry)) => BrokenLedger::Newer { revision: entry.revision, schema: entry.schema },
-        })
+        let unreadable = |revision| move |e: serde_json::Error| BrokenLedger::Unreadable { revision, reason: e.to_string() };
+        let Mark { schema, revision } = serde_json::from_str(&bytes).map_err(unreadable(None))?;
+        if schema > SCHEMA {
+            return Err(BrokenLedger::Newer { revision, schema });
+        }
+        let entry = serde_json::from_str(&bytes).map_err(unreadable(Some(revision)))?;
+        Ok(StoredEntry { entry, bytes })
     }
 
     /// Hash of the bytes.
