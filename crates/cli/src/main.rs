@@ -173,7 +173,7 @@ enum Records {
     Export {
         /// The flow
         flow: FlowName,
-        /// Every rollout since the flow is known
+        /// Every rollout since the flow is known, to keep and to check; `serin replay` wants one that was measured
         #[arg(long)]
         all: bool,
     },
