@@ -1,5 +1,6 @@
 """The deployed functions on the production template: what must hold when everything is real but the clock, the callers and the cloud."""
 
+import hashlib
 import json
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -224,3 +225,63 @@ def test_what_is_in_the_way_is_said_before_anything_is_changed(play):
     last = play.ledger()[-1]
     assert last["event"] == "PreparationFailed" and "lacks the permission architect:job:create" in last["why"]
     assert play.calls()["canary"] == 0
+
+
+def test_a_ledger_that_was_rewritten_is_told(play, tmp_path):
+    """As whoever owns the account could do it: one entry changed, then a whole chain made anew."""
+    stepping(play)
+    play.serin("rollback", demo.FLOW, "--reason", "looks odd")
+    assert until(lambda: play.aws.tick("rollback-executor", play.genesys.now()) and events(play)[-1] == "RollbackFinished")
+    told = until(lambda: [alert for alert in arrived(play) if alert["incident_type"] == "ROLLED_BACK"])
+    anchor, copy = tmp_path / "alert.json", tmp_path / "copy.jsonl"
+    anchor.write_text(json.dumps(told[0]))
+
+    def verify(*more):
+        done = play.serin("ledger", "verify", *more, check=False)
+        return done.returncode, done.stdout + done.stderr
+
+    entries = play.ledger()
+    code, said = verify(demo.FLOW, "--anchor", str(anchor))
+    assert code == 0 and f"{len(entries)} entries" in said and "nothing was rewritten" in said, said
+    copy.write_text(play.serin("ledger", "export", demo.FLOW, "--all").stdout)
+    assert verify("--file", str(copy), "--anchor", str(anchor))[0] == 0
+    assert verify("sales_ivr")[0] == 20  # nothing is recorded of it
+
+    dynamodb, table = play.aws.client("dynamodb"), play.aws.outputs["LedgerTable"]
+
+    def place(sk):
+        return {"pk": {"S": f"FLOW#{demo.FLOW}"}, "sk": {"S": sk}}
+
+    def put(sk, **attributes):
+        changes = {f":{name}": value for name, value in attributes.items()}
+        update = "SET " + ", ".join(f"{name} = :{name}" for name in attributes)
+        dynamodb.update_item(TableName=table, Key=place(sk), UpdateExpression=update, ExpressionAttributeValues=changes)
+
+    def stored(revision):
+        return dynamodb.get_item(TableName=table, Key=place(f"ENTRY#{revision:012}"))["Item"]["entry"]["S"]
+
+    true = [stored(revision) for revision in range(1, len(entries) + 1)]
+    assert copy.read_text().splitlines()[: len(true)] == true, "the copy has the bytes as they are stored"
+
+    # One entry: who asked for the rollback is somebody else now.
+    n = events(play).index("RollbackStarted") + 1
+    put(f"ENTRY#{n:012}", entry={"S": true[n - 1].replace('"demo"', '"ana"')})
+    code, said = verify(demo.FLOW)
+    assert code == 10 and f"entry {n + 1} does not follow from entry {n}" in said, said
+    code, said = verify(demo.FLOW, "-o", "json")
+    assert code == 10 and json.loads(said)["intact"] is False
+    assert play.serin("status", demo.FLOW, check=False).returncode == 1  # and nobody acts on it
+
+    # All of them: a sound chain, which an alert that went out before knows better.
+    previous = "0" * 64
+    for revision, entry in enumerate(true, 1):
+        forged = entry.replace('"demo"', '"ana"').replace(entries[revision - 1]["previous"], previous)
+        put(f"ENTRY#{revision:012}", entry={"S": forged})
+        previous = hashlib.sha256(forged.encode()).hexdigest()
+    assert verify(demo.FLOW)[0] == 10  # the head still tells
+    put("HEAD", head_hash={"S": previous})
+    code, said = verify(demo.FLOW)
+    assert code == 0 and "no anchor" in said, said
+    code, said = verify(demo.FLOW, "--anchor", str(anchor))
+    assert code == 10 and f"entry {told[0]['revision']} has hash" in said and "rewritten" in said, said
+    assert verify("--file", str(copy), "--anchor", str(anchor))[0] == 0  # what was kept elsewhere is what it was

@@ -166,6 +166,23 @@ def test_those_who_steer_publish_to_the_two_topics_only(role, request, aws, worl
     assert not identity.may_publish(world["topic"])
 
 
+def test_the_executor_keeps_exports_and_no_function_reads_or_removes_one(evaluator, executor, endpoint, forwarder, aws):
+    bucket = aws.outputs["ExportBucket"]
+    export, elsewhere = {"Bucket": bucket, "Key": "main_ivr/probe.yaml"}, {"Bucket": "serin-local-packages", "Key": "probe"}
+    assert executor.may("s3", "put_object", **export, Body=b"first") and executor.may("s3", "put_object", **export, Body=b"second")
+    assert not executor.may("s3", "put_object", **elsewhere, Body=b"")
+    for identity in (evaluator, endpoint, forwarder):
+        assert not identity.may("s3", "put_object", **export, Body=b"")
+    for identity in (evaluator, executor, endpoint, forwarder):
+        assert not identity.may("s3", "get_object", **export)
+        assert not identity.may("s3", "delete_object", **export)
+        assert not identity.may("s3", "list_objects_v2", Bucket=bucket)
+    # Both are there.
+    versions = aws.client("s3").list_object_versions(Bucket=bucket, Prefix=export["Key"])["Versions"]
+    kept = [aws.client("s3").get_object(**export, VersionId=version["VersionId"])["Body"].read() for version in versions]
+    assert sorted(kept) == [b"first", b"second"]
+
+
 def test_each_function_reads_its_own_secret(evaluator, executor, endpoint, forwarder):
     own = {evaluator: READ, executor: PUBLISH, forwarder: WEBHOOK, endpoint: None}
     for (identity, mine), secret in itertools.product(own.items(), (READ, PUBLISH, WEBHOOK)):

@@ -89,7 +89,7 @@ def test_there_are_the_four_functions_and_each_is_named_by_its_stage(resources):
 
 def test_every_fixed_name_contains_the_stage(resources):
     """Two stages live in one account; a fixed name without the stage would make them collide."""
-    keys = ("Name", "FunctionName", "TableName", "TopicName", "QueueName", "AlarmName", "LogGroupName")
+    keys = ("Name", "FunctionName", "TableName", "BucketName", "TopicName", "QueueName", "AlarmName", "LogGroupName")
     for name, resource in resources.items():
         kind = resource["Type"]
         if kind.startswith("AWS::Lambda::") and kind != "AWS::Lambda::Function":
@@ -145,8 +145,9 @@ def test_no_statement_allows_every_action_or_every_resource(resources):
         for resource in as_list(statement.get("Resource", [])):
             text = resource.get("Fn::Sub", "") if isinstance(resource, dict) else resource
             assert text != "*", f"{where}: every resource"
-            # A wildcard is for the flows of this stage, and for nothing else.
-            assert "*" not in text or "parameter/genesys/canary/${Stage}/*" in text, f"{where}: {text}"
+            # A wildcard is for the flows and the exports of this stage, and for nothing else.
+            of_this_stage = "parameter/genesys/canary/${Stage}/*" in text or text == "${Exports.Arn}/*"
+            assert "*" not in text or of_this_stage, f"{where}: {text}"
         assert "NotAction" not in statement and "NotResource" not in statement, where
         if statement["Effect"] == "Allow" and "Principal" in statement:
             assert statement["Principal"] != "*" and statement["Principal"] != {"AWS": "*"}, where
@@ -229,7 +230,7 @@ def test_tls_only_is_left_out_for_the_local_stage_alone(template, resources):
     assert template["Conditions"]["IsLocal"] == {"Fn::Equals": [{"Ref": "Stage"}, "local"]}
     assert template["Conditions"]["OnAws"] == {"Fn::Not": [{"Condition": "IsLocal"}]}
     covered = set()
-    for kind, key in (("AWS::SNS::TopicPolicy", "Topics"), ("AWS::SQS::QueuePolicy", "Queues")):
+    for kind, key in (("AWS::SNS::TopicPolicy", "Topics"), ("AWS::SQS::QueuePolicy", "Queues"), ("AWS::S3::BucketPolicy", "Bucket")):
         for name, policy in of_type(resources, kind).items():
             for statement in policy["PolicyDocument"]["Statement"]:
                 if "Fn::If" in statement:
@@ -239,8 +240,9 @@ def test_tls_only_is_left_out_for_the_local_stage_alone(template, resources):
                     assert resources[name]["Condition"] == "OnAws", name
                 if statement["Effect"] == "Deny":
                     assert statement["Condition"] == {"Bool": {"aws:SecureTransport": "false"}}, name
-                    covered |= {reference["Ref"] for reference in policy[key]}
-    assert covered == set(of_type(resources, "AWS::SNS::Topic")) | set(of_type(resources, "AWS::SQS::Queue"))
+                    covered |= {reference["Ref"] for reference in as_list(policy[key])}
+    protected = ("AWS::SNS::Topic", "AWS::SQS::Queue", "AWS::S3::Bucket")
+    assert covered == set().union(*(of_type(resources, kind) for kind in protected))
 
 
 def test_the_ledger_outlives_mistakes(resources):
@@ -253,6 +255,27 @@ def test_the_ledger_outlives_mistakes(resources):
     assert properties["DeletionProtectionEnabled"] == {"Fn::If": ["IsLocal", False, True]}
     assert properties["KeySchema"] == [{"AttributeName": "pk", "KeyType": "HASH"}, {"AttributeName": "sk", "KeyType": "RANGE"}]
     assert "GlobalSecondaryIndexes" not in properties
+
+
+def test_exports_are_versioned_encrypted_private_and_outlive_the_stack(resources):
+    exports = resources["Exports"]
+    assert exports["DeletionPolicy"] == exports["UpdateReplacePolicy"] == "Retain"
+    properties = exports["Properties"]
+    assert properties["BucketName"] == {"Fn::Sub": "serin-${Stage}-exports-${AWS::AccountId}"}
+    assert properties["VersioningConfiguration"] == {"Status": "Enabled"}
+    (encryption,) = properties["BucketEncryption"]["ServerSideEncryptionConfiguration"]
+    assert encryption == {"ServerSideEncryptionByDefault": {"SSEAlgorithm": "AES256"}}
+    assert len(properties["PublicAccessBlockConfiguration"]) == 4 and all(properties["PublicAccessBlockConfiguration"].values())
+    assert properties["OwnershipControls"] == {"Rules": [{"ObjectOwnership": "BucketOwnerEnforced"}]}
+    # What is current stays for ever; what was replaced goes after a year.
+    (rule,) = properties["LifecycleConfiguration"]["Rules"]
+    assert rule == {"Id": "replaced-ones-a-year", "Status": "Enabled", "NoncurrentVersionExpiration": {"NoncurrentDays": 365}}
+
+
+def test_exports_are_written_by_the_executor_and_read_by_no_function(resources):
+    of_s3 = [(where, s) for where, s in statements(resources) if s["Effect"] == "Allow" and any("s3:" in a for a in as_list(s["Action"]))]
+    ((where, statement),) = of_s3
+    assert (where, statement["Action"], statement["Resource"]) == ("RollbackExecutorRole", "s3:PutObject", {"Fn::Sub": "${Exports.Arn}/*"})
 
 
 def test_the_stack_owns_no_parameter_and_no_secret(resources):
@@ -279,7 +302,7 @@ def test_the_environment_is_what_the_functions_read(resources):
     both = {"STAGE", "LEDGER_TABLE", "ALERT_TOPIC_ARN", "ROLLBACK_TOPIC_ARN", "GENESYS_API", "GENESYS_LOGIN", "GENESYS_SECRET", "CLOCK"}
     expected = {
         "CanaryEvaluator": both,
-        "RollbackExecutor": both,
+        "RollbackExecutor": both | {"EXPORT_BUCKET"},
         "RandomPercentage": {"STAGE", "FLOWS"},
         "AlertForwarder": {"STAGE", "WEBHOOK_SECRET"},
     }

@@ -4,7 +4,7 @@ use super::{Process, State};
 use jiff::Timestamp;
 use serin_controller::ports::{ActiveFlow, Authority, Book, Commit, KnownGood, Lease, Ledger, LedgerError, Notice};
 use serin_core::calendar::Restriction;
-use serin_core::ledger::{Hash, StoredEntry};
+use serin_core::ledger::{Archive, BrokenLedger, Hash, Head, StoredEntry};
 use serin_core::measurement::Window;
 use serin_core::rollout::{FlowName, Rollout};
 use std::collections::BTreeMap;
@@ -25,6 +25,8 @@ pub struct FlowBook {
     windows: BTreeMap<(String, i64), Vec<Window>>,
     /// What the hours before told, by rollout.
     pub summaries: BTreeMap<String, String>,
+    /// Why the entries cannot be read.
+    pub broken: Option<BrokenLedger>,
 }
 
 impl FlowBook {
@@ -38,6 +40,7 @@ impl FlowBook {
             active: None,
             windows: BTreeMap::new(),
             summaries: BTreeMap::new(),
+            broken: None,
         }
     }
 
@@ -128,6 +131,9 @@ impl Ledger for Process {
     async fn load(&self, flow: &FlowName) -> Result<Book, LedgerError> {
         let load = |s: &mut State| {
             let book = s.book(flow);
+            if let Some(broken) = &book.broken {
+                return Err(broken.clone().into());
+            }
             Ok(Book {
                 revision: book.entries.len() as u64,
                 head_hash: book.head(),
@@ -137,6 +143,16 @@ impl Ledger for Process {
             })
         };
         self.step("ledger.load", flow.as_str(), unavailable, load).await
+    }
+
+    async fn archive(&self, flow: &FlowName) -> Result<Archive, LedgerError> {
+        let read = |s: &mut State| {
+            let book = s.book(flow);
+            let (revision, first_revision) = (book.entries.len() as u64, book.first as u64 + 1);
+            let head = (revision > 0).then(|| Head { revision, hash: book.head(), first_revision });
+            Ok(Archive { head, entries: book.entries.iter().zip(1..).map(|(stored, place)| (place, stored.bytes.clone())).collect() })
+        };
+        self.step("ledger.archive", flow.as_str(), unavailable, read).await
     }
 
     async fn lease(&self, flow: &FlowName, owner: &str, now: Timestamp, until: Timestamp) -> Result<Lease, LedgerError> {

@@ -13,17 +13,18 @@
 //! | `STAGE` | `TICK`, `RESTORATION` | last tick; the right to restore |
 //! | `RESTRICTION` | id | a maintenance window, a freeze or a stop |
 
-use crate::{Config, said};
+use crate::{Config, S3Exports, said};
 use aws_sdk_dynamodb::error::SdkError;
 use aws_sdk_dynamodb::operation::transact_write_items::TransactWriteItemsError;
 use aws_sdk_dynamodb::types::{AttributeValue, Put, TransactWriteItem, Update};
 use jiff::{SignedDuration, Timestamp};
 use serin_controller::ports::{ActiveFlow, Authority, Book, Commit, KnownGood, Lease, Ledger, LedgerError, Notice, Topic};
 use serin_core::calendar::{Restriction, When};
-use serin_core::ledger::{Hash, StoredEntry};
+use serin_core::ledger::{Archive, BrokenLedger, Hash, Head, StoredEntry};
 use serin_core::measurement::{Comparison, Counts, Queue, Times, Window};
 use serin_core::rollout::FlowName;
 use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
 
 type Item = HashMap<String, AttributeValue>;
 
@@ -37,12 +38,18 @@ const WINDOWS_KEPT: SignedDuration = SignedDuration::from_hours(24 * 90);
 pub struct DynamoLedger {
     client: aws_sdk_dynamodb::Client,
     table: String,
+    exports: Option<Arc<S3Exports>>,
 }
 
 impl DynamoLedger {
     /// With the table's name.
     pub fn new(config: &Config, table: String) -> DynamoLedger {
-        DynamoLedger { client: aws_sdk_dynamodb::Client::new(config), table }
+        DynamoLedger { client: aws_sdk_dynamodb::Client::new(config), table, exports: None }
+    }
+
+    /// That also keeps exports, in a bucket.
+    pub fn with_exports(self, exports: S3Exports) -> DynamoLedger {
+        DynamoLedger { exports: Some(Arc::new(exports)), ..self }
     }
 
     async fn get(&self, pk: String, sk: String) -> Result<Option<Item>, LedgerError> {
@@ -103,9 +110,33 @@ impl Ledger for DynamoLedger {
         };
         let hash = serin_core::ledger::verify(&book.entries, first - 1, base)?;
         if hash != book.head_hash {
-            return Err(serin_core::ledger::BrokenLedger::Rewritten { revision: book.revision + 1 }.into());
+            return Err(BrokenLedger::OtherHead { revision: book.revision }.into());
         }
         Ok(book)
+    }
+
+    async fn archive(&self, flow: &FlowName) -> Result<Archive, LedgerError> {
+        let mut archive = Archive::default();
+        // What is recorded between the two reads belongs to a later head. Such a one is there at the next try.
+        for _ in 0..3 {
+            let head = self.get(flow_key(flow), "HEAD".into()).await?;
+            let head = head.map(|head| {
+                let (revision, first_revision) = (number(&head, "revision")? as u64, number(&head, "first_revision").unwrap_or(0) as u64);
+                Ok::<_, LedgerError>(Head { revision, hash: Hash::from_stored(string(&head, "head_hash")?), first_revision })
+            });
+            archive.head = head.transpose()?;
+            let items = self.query(flow_key(flow), entry_key(0), "ENTRY#~".into()).await?;
+            // One that is not as we write them is for whoever checks it.
+            let stored = |item: &Item| {
+                let place = string(item, "sk").ok().and_then(|sk| sk.strip_prefix("ENTRY#")?.parse().ok());
+                (place.unwrap_or(0), string(item, "entry").unwrap_or_default())
+            };
+            archive.entries = items.iter().map(stored).collect();
+            if archive.entries.last().map(|(place, _)| *place) == archive.head.as_ref().map(|head| head.revision).filter(|r| *r > 0) {
+                break;
+            }
+        }
+        Ok(archive)
     }
 
     async fn lease(&self, flow: &FlowName, owner: &str, now: Timestamp, until: Timestamp) -> Result<Lease, LedgerError> {
@@ -260,12 +291,15 @@ impl Ledger for DynamoLedger {
         items.iter().rev().map(read).collect()
     }
 
-    async fn keep_export(&self, _name: &str, _export: &str) -> Result<Option<String>, LedgerError> {
-        Ok(None)
+    async fn keep_export(&self, name: &str, export: &str) -> Result<Option<String>, LedgerError> {
+        match &self.exports {
+            Some(exports) => exports.keep(name, export.as_bytes()).await.map(Some).map_err(LedgerError::Unavailable),
+            None => Ok(None),
+        }
     }
 
     fn keeps_exports(&self) -> bool {
-        false
+        self.exports.is_some()
     }
 
     async fn restrictions(&self) -> Result<Vec<Restriction>, LedgerError> {

@@ -8,6 +8,7 @@ mod history;
 mod plan;
 mod replay;
 mod show;
+mod verify;
 
 use anyhow::{Context, anyhow};
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -16,10 +17,11 @@ use serin_aws::{DynamoLedger, ParameterStore, WallClock};
 use serin_controller::evaluate::recall;
 use serin_controller::intervene::{Action, Gate, Request, gate, intervene, start};
 use serin_controller::ports::{Ledger, Parameters};
-use serin_controller::record::{Opened, open};
+use serin_controller::record::open;
 use serin_core::calendar::Kind;
+use serin_core::ledger::StoredEntry;
 use serin_core::policy::LowVolume;
-use serin_core::rollout::{FlowName, Plan, Strategy};
+use serin_core::rollout::{FlowName, Plan, Rollout, Strategy};
 use serin_core::summary::hour;
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -95,14 +97,9 @@ enum Command {
         /// One flow; without it, every flow that is watched
         flow: Option<FlowName>,
     },
-    /// What was recorded of the latest rollout, oldest first, chain checked
-    Ledger {
-        /// The flow
-        flow: FlowName,
-        /// JSON lines for `serin replay`: the stored entries, then what was measured, minute by minute
-        #[arg(long)]
-        export: bool,
-    },
+    /// What was recorded of a flow: show it, check it, copy it
+    #[command(subcommand)]
+    Ledger(Records),
     /// What a rollout could see, and by when, at so many calls an hour; nothing is contacted
     Plan(plan::Args),
     /// Hold a rollout at its weight
@@ -147,7 +144,7 @@ enum Command {
     },
     /// What policies would have done with a recorded history, side by side; nothing is contacted
     Replay {
-        /// JSON lines of decision protocol 1, or of `serin ledger FLOW --export`
+        /// JSON lines of decision protocol 1, or of `serin ledger export FLOW`
         #[arg(required_unless_present = "stdio")]
         file: Option<PathBuf>,
         /// Compare this one: sequential, threshold, hysteresis, consecutive, not-worse, or a YAML file (a policy or a rollout file).
@@ -194,6 +191,30 @@ enum Side {
     Stable,
 }
 
+#[derive(Subcommand)]
+enum Records {
+    /// What was recorded of the latest rollout, oldest first, its chain checked
+    Show {
+        /// The flow
+        flow: FlowName,
+    },
+    /// Is the whole ledger what it was? 0 yes, 10 no, 20 could not tell (a no)
+    ///
+    /// Reads every entry since the flow is known and checks the chain of hashes from the first to the head, that every rollout can
+    /// have happened, and the entry that an anchor names.
+    Verify(verify::Args),
+    /// Copy the latest rollout as JSON lines: the stored entries byte for byte, then what was measured, minute by minute
+    ///
+    /// For `serin replay` and `serin ledger verify --file`. Measurements are kept for 90 days, entries for ever.
+    Export {
+        /// The flow
+        flow: FlowName,
+        /// Every rollout since the flow is known, to keep and to check; `serin replay` wants one that was measured
+        #[arg(long)]
+        all: bool,
+    },
+}
+
 #[derive(Args)]
 struct On {
     /// The flow
@@ -214,18 +235,20 @@ struct Why {
 
 /// Exit code of a command that could not be done.
 const FAILED: u8 = 1;
-/// Exit code of a gate that could not tell.
+/// Exit code of a ledger that is not what it was.
+const BROKEN: u8 = 10;
+/// Exit code of a gate or a check that could not tell.
 const COULD_NOT_TELL: u8 = 20;
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> ExitCode {
     let cli = Cli::parse();
-    let asks_gate = matches!(cli.command, Command::Gate { .. });
+    let tells = matches!(cli.command, Command::Gate { .. } | Command::Ledger(Records::Verify(_)));
     match run(cli).await {
         Ok(code) => code,
         Err(error) => {
             eprintln!("error: {error:#}");
-            ExitCode::from(if asks_gate { COULD_NOT_TELL } else { FAILED })
+            ExitCode::from(if tells { COULD_NOT_TELL } else { FAILED })
         }
     }
 }
@@ -256,6 +279,7 @@ async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
             plan::show(args, place.output == Output::Json)?;
             return Ok(ExitCode::SUCCESS);
         }
+        Command::Ledger(Records::Verify(args @ verify::Args { file: Some(file), .. })) => return verify::copy(file, args, place.output),
         _ => {}
     }
     if place.time.is_some() && place.stage != "local" {
@@ -294,11 +318,18 @@ async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
             }
         }
         Command::Status { flow } => status(&place, &ledger, &parameters, flow, now).await?,
-        Command::Ledger { flow, export } => {
-            let opened = open(&ledger, &flow).await?;
-            match export {
-                true => exported(&ledger, &opened).await?,
-                false => show::ledger(&opened, place.output == Output::Json)?,
+        Command::Ledger(Records::Show { flow }) => show::ledger(&open(&ledger, &flow).await?, place.output == Output::Json)?,
+        Command::Ledger(Records::Verify(args)) => return verify::table(&ledger, args, place.output).await,
+        Command::Ledger(Records::Export { flow, all: false }) => exported(&ledger, &[open(&ledger, &flow).await?.book.entries]).await?,
+        Command::Ledger(Records::Export { flow, all: true }) => {
+            let archive = ledger.archive(&flow).await?;
+            match archive.audit(&flow, None) {
+                Ok(audited) => exported(&ledger, &audited.rollouts).await?,
+                // What is stored is copied all the same: it is evidence.
+                Err(broken) => {
+                    print(&archive.entries.into_iter().map(|(_, bytes)| bytes).collect::<Vec<_>>().join("\n"))?;
+                    return Err(anyhow!("the copy has every entry as it is stored, without measurements, because {broken}"));
+                }
             }
         }
         Command::Pause(on) => hands.act(on, Action::Pause).await?,
@@ -343,15 +374,17 @@ fn print(text: &str) -> anyhow::Result<()> {
     }
 }
 
-async fn exported(ledger: &DynamoLedger, opened: &Opened) -> anyhow::Result<()> {
-    let windows = match &opened.rollout {
-        Some(rollout) => match rollout.weights.first() {
+/// Writes rollouts, each with what was measured of it.
+async fn exported(ledger: &DynamoLedger, rollouts: &[Vec<StoredEntry>]) -> anyhow::Result<()> {
+    for entries in rollouts.iter().filter(|entries| !entries.is_empty()) {
+        let rollout = Rollout::replay(entries.iter().map(|stored| &stored.entry))?;
+        let windows = match rollout.weights.first() {
             Some(first) => ledger.windows(&rollout.plan.flow, &rollout.id, hour(first.since)).await?,
             None => Vec::new(),
-        },
-        None => Vec::new(),
-    };
-    print(&history::export(&opened.book.entries, &windows).collect::<Vec<_>>().join("\n"))
+        };
+        print(&history::export(entries, &windows).collect::<Vec<_>>().join("\n"))?;
+    }
+    Ok(())
 }
 
 /// What a person's command needs.

@@ -2,7 +2,7 @@
 
 use jiff::{SignedDuration, Timestamp};
 use serin_core::calendar::Restriction;
-use serin_core::ledger::{Hash, StoredEntry};
+use serin_core::ledger::{Archive, Hash, StoredEntry};
 use serin_core::measurement::Window;
 use serin_core::projection::Seen;
 use serin_core::rollout::{FlowName, Outcomes, WayBack};
@@ -175,6 +175,8 @@ pub trait Ledger {
     fn active(&self) -> impl Future<Output = Result<Vec<ActiveFlow>, LedgerError>>;
     /// A flow's ledger, read consistently.
     fn load(&self, flow: &FlowName) -> impl Future<Output = Result<Book, LedgerError>>;
+    /// All entries that a flow ever had, as they are stored: for whoever checks or copies them, so nothing was checked.
+    fn archive(&self, flow: &FlowName) -> impl Future<Output = Result<Archive, LedgerError>>;
     /// Takes the lease if it is free or over, as of `now`; bumps the fence.
     fn lease(&self, flow: &FlowName, owner: &str, now: Timestamp, until: Timestamp) -> impl Future<Output = Result<Lease, LedgerError>>;
     /// Gives the lease back, if it is still ours.

@@ -32,7 +32,7 @@ pub async fn open(ledger: &impl Ledger, flow: &FlowName) -> Result<Opened, Ledge
 }
 
 fn broken(flow: &FlowName, error: &serin_core::phase::IllegalTransition) -> LedgerError {
-    LedgerError::Unavailable(format!("flow {flow}: its entries do not replay: {error}; look at them with `serin ledger`"))
+    LedgerError::Unavailable(format!("flow {flow}: its entries do not replay: {error}; `serin ledger verify {flow}` tells which one"))
 }
 
 /// What to record.

@@ -58,6 +58,7 @@ pub enum Event {
     /// Somebody asked for a rollout.
     Requested {
         /// For what.
+        #[serde(deserialize_with = "crate::ledger::recorded_plan")]
         plan: Box<Plan>,
     },
     /// What stood in Genesys was recorded; from here a publish into the canary flow is ours.
