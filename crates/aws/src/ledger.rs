@@ -10,6 +10,7 @@
 //! | `ACTIVE` | `main_ivr` | a flow that ticks visit, until when |
 //! | `OUTBOX` | notice id | a notice to be sent |
 //! | `STAGE` | `TICK`, `RESTORATION` | last tick; the right to restore |
+//! | `DELIVERED#webhook` | `main_ivr/r-…/7` | an alert that opened an incident has arrived at that target; by [`crate::deliveries`] |
 
 use crate::{Config, said};
 use aws_sdk_dynamodb::error::SdkError;
@@ -22,7 +23,7 @@ use serin_core::measurement::{Comparison, Counts, Queue, Times, Window};
 use serin_core::rollout::FlowName;
 use std::collections::{BTreeMap, HashMap};
 
-type Item = HashMap<String, AttributeValue>;
+pub(crate) type Item = HashMap<String, AttributeValue>;
 
 /// How long measurements are kept; entries are kept for ever.
 const WINDOWS_KEPT: SignedDuration = SignedDuration::from_hours(24 * 90);
@@ -458,7 +459,7 @@ fn summary_key(rollout: &str) -> String {
     format!("SUMMARY#{rollout}")
 }
 
-fn key(pk: String, sk: String) -> Item {
+pub(crate) fn key(pk: String, sk: String) -> Item {
     HashMap::from([("pk".to_owned(), text(pk)), ("sk".to_owned(), text(sk))])
 }
 
@@ -466,7 +467,7 @@ fn text(value: impl Into<String>) -> AttributeValue {
     AttributeValue::S(value.into())
 }
 
-fn int(value: i64) -> AttributeValue {
+pub(crate) fn int(value: i64) -> AttributeValue {
     AttributeValue::N(value.to_string())
 }
 

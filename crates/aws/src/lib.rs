@@ -1,6 +1,7 @@
 //! Adapter: DynamoDB (the truth), Parameter Store (the projection) and SNS (what is told), over one client each.
 
 pub mod clock;
+pub mod deliveries;
 pub mod ledger;
 pub mod log;
 pub mod notifier;
@@ -9,6 +10,7 @@ pub mod secret;
 pub mod settings;
 
 pub use clock::WallClock;
+pub use deliveries::DynamoDeliveries;
 pub use ledger::DynamoLedger;
 pub use notifier::SnsNotifier;
 pub use parameters::ParameterStore;
@@ -32,6 +34,16 @@ pub async fn load() -> Config {
         .operation_timeout(Duration::from_secs(10))
         .build();
     aws_config::defaults(BehaviorVersion::latest()).http_client(http).timeout_config(timeouts).load().await
+}
+
+/// The same for calls that are worth 3 s and no more.
+pub fn hurried(config: Config) -> Config {
+    let timeouts = aws_config::timeout::TimeoutConfig::builder()
+        .connect_timeout(Duration::from_secs(1))
+        .operation_attempt_timeout(Duration::from_secs(2))
+        .operation_timeout(Duration::from_secs(3))
+        .build();
+    config.into_builder().timeout_config(timeouts).build()
 }
 
 /// What an AWS error says, without the layers around it.

@@ -107,7 +107,8 @@ mod tests {
     #[test]
     fn what_is_critical_comes_first_and_never_before_what_happened_before_it() {
         let [info, critical] = [Severity::Info, Severity::Critical];
-        let mut alerts = [alert("a/r/1/alert", info), alert("b/r/10/alert", critical), alert("b/r/9/alert", info), alert("b/r/11/alert", info)];
+        let mut alerts =
+            [alert("a/r/1/alert", info), alert("b/r/10/alert", critical), alert("b/r/9/alert", info), alert("b/r/11/alert", info)];
         sort(&mut alerts);
         assert_eq!(alerts.map(|notice| notice.id), ["b/r/9/alert", "b/r/10/alert", "a/r/1/alert", "b/r/11/alert"]);
     }

@@ -160,11 +160,8 @@ fn alert(rollout: &Rollout, before: &[StoredEntry], stored: &StoredEntry) -> Not
 
 /// An alert as it is published.
 pub(crate) fn notice_of(alert: &Alert) -> Notice {
-    let attributes = [
-        ("flow", alert.flow_id.clone()),
-        ("incident_type", alert.incident_type.clone()),
-        ("severity", alert.severity.name().to_owned()),
-    ];
+    let attributes =
+        [("flow", alert.flow_id.clone()), ("incident_type", alert.incident_type.clone()), ("severity", alert.severity.name().to_owned())];
     Notice {
         id: format!("{}/{}", alert.dedup_key, Topic::Alerts.name()),
         topic: Topic::Alerts,

@@ -176,8 +176,7 @@ fn an_alert_that_closes_an_incident_names_those_that_opened_it() {
     let mut closing = 0;
     for story in stories() {
         for (n, alert) in story.alerts.iter().enumerate() {
-            let critical: Vec<u64> =
-                story.alerts[..n].iter().filter(|a| a.severity == Severity::Critical).map(|a| a.revision).collect();
+            let critical: Vec<u64> = story.alerts[..n].iter().filter(|a| a.severity == Severity::Critical).map(|a| a.revision).collect();
             assert_eq!(alert.opened_by, critical, "{}", alert.incident_type);
             closing += usize::from(!critical.is_empty());
         }
