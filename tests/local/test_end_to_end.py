@@ -189,6 +189,31 @@ def test_on_call_can_publish_a_rollback_request(play):
     assert "callers complain" in json.dumps(play.ledger())
 
 
+def test_a_target_that_is_dead_delays_nothing_of_another_and_an_incident_is_closed_after_it_was_opened(play):
+    hook = {"kind": "pagerduty", "routing_key": "0" * 32, "url": play.genesys.webhook_url}
+    play.aws.deploy_target("oncall", hook)
+    play.aws.put_parameter("/serin/local/alerts/webhook", json.dumps({"url": "http://127.0.0.1:9/"}), secret=True)
+    stepping(play)
+    play.serin("rollback", demo.FLOW, "--reason", "looks odd")
+    assert until(lambda: play.aws.tick("rollback-executor", play.genesys.now()) and events(play)[-1] == "RollbackFinished")
+    play.tick()
+    actions = until(lambda: (told := [event["event_action"] for event in arrived(play)])[-1:] == ["resolve"] and told)
+    assert actions == ["trigger", "resolve"], actions
+    # The table knows that the trigger arrived there, and for how long to know it.
+    query = {"KeyConditionExpression": "pk = :pk", "ExpressionAttributeValues": {":pk": {"S": "DELIVERED#oncall"}}}
+    (noted,) = play.aws.client("dynamodb").query(TableName=play.aws.outputs["LedgerTable"], **query)["Items"]
+    assert noted["sk"]["S"].startswith(f"{demo.FLOW}/r-") and int(noted["expires_at"]["N"]) > time.time() + 29 * 24 * 3600
+    assert until(lambda: any("could not be reached" in line and "webhook" in line for line in play.aws.logs("alert-forwarder")))
+
+
+def test_a_secret_that_is_no_secure_string_is_not_used(play):
+    play.aws.client("ssm").delete_parameter(Name="/serin/local/alerts/webhook")
+    play.aws.put_parameter("/serin/local/alerts/webhook", json.dumps({"url": play.genesys.webhook_url}))
+    with pytest.raises(stack.FunctionFailed, match="no SecureString"):
+        play.aws.invoke("alert-forwarder", stack.event("alert-forwarder"))
+    assert arrived(play) == []
+
+
 IVR, COP = "1f500000-0000-4000-8000-000000000007", "c0900000-0000-4000-8000-000000000001"
 
 
