@@ -179,8 +179,8 @@ impl<S: Secrets, D: Deliveries, C: Clock> Forwarder<S, D, C> {
     /// `false` if this target is not told of such.
     async fn send(&self, run: &Run<'_>, parcel: &Parcel) -> Result<bool, Undelivered> {
         let Message { alert, effect, .. } = &parcel.message;
-        let is_kept = run.target.closes_incidents();
-        if is_kept && *effect == Effect::Resolve && !self.has_opened(run.name, alert).await {
+        let has_incidents = run.target.closes_incidents();
+        if has_incidents && *effect == Effect::Resolve && !self.has_opened(run.name, alert).await {
             if parcel.receives < LAST_RECEIVE {
                 return Err(Undelivered::TooEarly);
             }
@@ -194,7 +194,7 @@ impl<S: Secrets, D: Deliveries, C: Clock> Forwarder<S, D, C> {
         if !self.post(run, parcel).await? {
             return Ok(false);
         }
-        if is_kept
+        if has_incidents
             && matches!(effect, Effect::Trigger(_))
             && let Err(reason) = self.deliveries.record(run.name, &opening(alert, alert.revision), self.clock.now()).await
         {
