@@ -606,6 +606,33 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn each_target_has_its_own_address_which_is_read_once_for_a_while() {
+        let [ours, theirs] = [Incidents::start().await, Incidents::start().await];
+        let [a, b] = [ours.at("/ok"), theirs.at("/ok")];
+        let (forwarder, clock) = sandbox(Each(vec![("a", a.clone()), ("b", b.clone())]), &Noted::default());
+        for (target, times) in [("a", 3), ("b", 2)] {
+            for _ in 0..times {
+                let batch = json!({"Records": [record(target, "m-1", &first_alert().to_string())]});
+                assert!(failures(&forwarder.handle(&batch).await.unwrap()).is_empty());
+            }
+        }
+        assert_eq!([ours.arrived().len(), theirs.arrived().len(), a.reads(), b.reads()], [3, 2, 1, 1]);
+        // What one of them answers makes nobody doubt the other's.
+        a.set(incidents_gone(&ours));
+        clock.sleep(SECRET_AGE).await;
+        for (target, failed) in [("b", 0), ("a", 1), ("b", 0), ("a", 1)] {
+            let batch = json!({"Records": [record(target, "m-1", &first_alert().to_string())]});
+            assert_eq!(failures(&forwarder.handle(&batch).await.unwrap()).len(), failed, "{target}");
+        }
+        assert_eq!([a.reads(), b.reads()], [3, 2]);
+    }
+
+    /// The secret of an address that is no longer right.
+    fn incidents_gone(incidents: &Incidents) -> Result<String, String> {
+        incidents.at("/404").0.lock().unwrap().0.clone()
+    }
+
+    #[tokio::test]
     async fn a_batch_of_another_queue_is_refused() {
         let (forwarder, _) = forwarder(&Stored::holding("{}"));
         let of = |queues: &[&str]| {
