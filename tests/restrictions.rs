@@ -19,7 +19,7 @@ fn restrict(stage: &Stage, kind: Kind, flow: Option<&str>, lasting: i64) {
     let from = stage.world.state().now;
     let when = When::Once { from, until: Some(from + minutes(lasting)) };
     let (id, flow) = (format!("{}-1", kind.name()), flow.map(name));
-    let restriction = Restriction { id, kind, flow, when, reason: "the carrier works".into(), by: "sam".into() };
+    let restriction = Restriction { id, kind, flow, when, reason: "the carrier works".into(), by: "sam".into(), ended: None };
     stage.world.state().restrictions.push(restriction);
 }
 
@@ -40,7 +40,7 @@ fn break_canary(stage: &Stage) {
 
 fn the_gate(stage: &Stage) -> Gate {
     let process = stage.world.process("cli");
-    run(&process, gate(&process, &process, &name(FLOW))).unwrap().unwrap()
+    run(&process, gate(&process, &process, &name(FLOW), stage.world.state().now)).unwrap().unwrap()
 }
 
 #[test]
@@ -97,9 +97,10 @@ fn what_was_measured_in_maintenance_is_held_against_nobody_once_it_is_over() {
     stage.world.state().traffic.behavior.insert("better".into(), Behavior { error: 0.01, abandon: 0.06, transfer: 0.2 });
     stage.minute();
     let process = stage.world.process("cli");
-    let now = stage.world.state().now;
-    assert!(run(&process, lift(&process, "maintenance-1", now)).unwrap().unwrap().is_some());
-    assert!(run(&process, lift(&process, "maintenance-1", now)).unwrap().unwrap().is_none(), "it is over");
+    let request = stage.request("done early");
+    let ended = run(&process, lift(&process, "maintenance-1", &request)).unwrap().unwrap().unwrap();
+    assert_eq!(ended.ended.as_deref(), Some("sam: done early"));
+    assert!(run(&process, lift(&process, "maintenance-1", &request)).unwrap().unwrap().is_none(), "it is over");
     stage.until_phase(FLOW, "Promoted", 120);
     stage.assert_lawful();
 }
@@ -218,7 +219,15 @@ fn a_week_s_freeze_holds_each_week() {
     let stage = Stage::new(&[FLOW]);
     let (from, until) = ("Fri 16:00".parse().unwrap(), "Mon 08:00".parse().unwrap());
     let when = When::Weekly { from, until, zone: "UTC".into() };
-    let weekend = Restriction { id: "freeze-1".into(), kind: Kind::Freeze, flow: None, when, reason: "weekends".into(), by: "sam".into() };
+    let weekend = Restriction {
+        id: "freeze-1".into(),
+        kind: Kind::Freeze,
+        flow: None,
+        when,
+        reason: "weekends".into(),
+        by: "sam".into(),
+        ended: None,
+    };
     stage.world.state().restrictions.push(weekend);
     for (at, code) in [("2026-11-20T15:59:00Z", 0), ("2026-11-21T12:00:00Z", 12), ("2026-11-23T08:00:00Z", 0), ("2026-11-27T16:00:00Z", 12)]
     {

@@ -190,6 +190,31 @@ def test_on_call_can_publish_a_rollback_request(play):
     assert "callers complain" in json.dumps(play.ledger())
 
 
+def test_a_target_that_is_dead_delays_nothing_of_another_and_an_incident_is_closed_after_it_was_opened(play):
+    hook = {"kind": "pagerduty", "routing_key": "0" * 32, "url": play.genesys.webhook_url}
+    play.aws.deploy_target("oncall", hook)
+    play.aws.put_parameter("/serin/local/alerts/webhook", json.dumps({"url": "http://127.0.0.1:9/"}), secret=True)
+    stepping(play)
+    play.serin("rollback", demo.FLOW, "--reason", "looks odd")
+    assert until(lambda: play.aws.tick("rollback-executor", play.genesys.now()) and events(play)[-1] == "RollbackFinished")
+    play.tick()
+    actions = until(lambda: (told := [event["event_action"] for event in arrived(play)])[-1:] == ["resolve"] and told)
+    assert actions == ["trigger", "resolve"], actions
+    # The table knows that the trigger arrived there, and for how long to know it.
+    query = {"KeyConditionExpression": "pk = :pk", "ExpressionAttributeValues": {":pk": {"S": "DELIVERED#oncall"}}}
+    (noted,) = play.aws.client("dynamodb").query(TableName=play.aws.outputs["LedgerTable"], **query)["Items"]
+    assert noted["sk"]["S"].startswith(f"{demo.FLOW}/r-") and int(noted["expires_at"]["N"]) > time.time() + 29 * 24 * 3600
+    assert until(lambda: any("could not be reached" in line and "webhook" in line for line in play.aws.logs("alert-forwarder")))
+
+
+def test_a_secret_that_is_no_secure_string_is_not_used(play):
+    play.aws.client("ssm").delete_parameter(Name="/serin/local/alerts/webhook")
+    play.aws.put_parameter("/serin/local/alerts/webhook", json.dumps({"url": play.genesys.webhook_url}))
+    with pytest.raises(stack.FunctionFailed, match="no SecureString"):
+        play.aws.invoke("alert-forwarder", stack.event("alert-forwarder"))
+    assert arrived(play) == []
+
+
 IVR, COP = "1f500000-0000-4000-8000-000000000007", "c0900000-0000-4000-8000-000000000001"
 
 
@@ -285,3 +310,35 @@ def test_a_ledger_that_was_rewritten_is_told(play, tmp_path):
     code, said = verify(demo.FLOW, "--anchor", str(anchor))
     assert code == 10 and f"entry {told[0]['revision']} has hash" in said and "rewritten" in said, said
     assert verify("--file", str(copy), "--anchor", str(anchor))[0] == 0  # what was kept elsewhere is what it was
+
+
+def test_a_freeze_holds_a_stop_takes_all_calls_and_the_gate_and_start_say_so(play):
+    stepping(play)
+    play.serin("freeze", "--for", "10h", "--reason", "quarter end")
+    [freeze] = json.loads(play.serin("maintenance", "list", "-o", "json").stdout)
+    assert freeze["kind"] == {"kind": "freeze"} and freeze["reason"] == "quarter end"
+    for _ in range(12):
+        play.calls()
+        line = play.tick()
+    assert (line["phase"], play.aws.parameter(PERCENTAGE)) == ("Stepping", "5") and freeze["id"] in line["reason"]
+    stopped = play.serin("stop-all", "--reason", "all hands")
+    assert "stands at Aborted" in stopped.stdout and float(play.aws.parameter(PERCENTAGE)) == 0
+    gate = play.serin("gate", demo.FLOW, check=False)
+    assert gate.returncode == 12 and "quarter end" in gate.stdout
+    file = max((stack.LOCAL / "demo").glob("rollout-*.yaml"), key=lambda path: path.stat().st_mtime)
+    refused = play.serin("start", str(file), "--reason", "too early", check=False)
+    assert refused.returncode != 0 and "the gate is closed" in refused.stderr
+    play.serin("maintenance", "end", freeze["id"], "--reason", "over")
+    assert "stop" in play.serin("gate", demo.FLOW, check=False).stdout
+    play.serin("stop-all", "--end", "--reason", "over")
+    assert play.serin("gate", demo.FLOW).returncode == 0
+    assert play.serin("maintenance", "end", "stop", "--reason", "again", check=False).returncode != 0
+
+
+def test_what_stable_ran_is_kept_in_the_bucket_before_anything_is_changed(play):
+    stepping(play)
+    [snapshot] = [entry["snapshot"] for entry in play.ledger() if entry["event"] == "SnapshotTaken"]
+    bucket, _, rest = snapshot["export"].removeprefix("s3://").partition("/")
+    key, _, version = rest.partition("?versionId=")
+    kept = play.aws.client("s3").get_object(Bucket=bucket, Key=key, VersionId=version)["Body"].read().decode()
+    assert bucket == play.aws.outputs["ExportBucket"] and key.startswith(f"{demo.FLOW}/r-") and "inboundCall:" in kept

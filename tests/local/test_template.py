@@ -22,6 +22,15 @@ ORGANIZATION = "00000000-0000-0000-0000-000000000000"
 # The only statements that may name every resource or every action of a service, with the reason.
 WIDE_ACTIONS_ALLOWED = {"TlsOnly"}  # Deny statements: the wider, the safer
 
+# The names that may end in anything: what belongs to the stage's flows, and to the targets of its alerts.
+WILDCARDS = {
+    "parameter/genesys/canary/${Stage}/*",
+    "parameter/genesys/canary/${Stage}/*/percentage",
+    "parameter/serin/${Stage}/alerts/*",
+    "serin-${Stage}-alert-*",
+    "${Exports.Arn}/*",
+}
+
 
 def expand(build: str = "1") -> dict:
     """The template as plain CloudFormation, for a build of the functions."""
@@ -145,9 +154,8 @@ def test_no_statement_allows_every_action_or_every_resource(resources):
         for resource in as_list(statement.get("Resource", [])):
             text = resource.get("Fn::Sub", "") if isinstance(resource, dict) else resource
             assert text != "*", f"{where}: every resource"
-            # A wildcard is for the flows and the exports of this stage, and for nothing else.
-            of_this_stage = "parameter/genesys/canary/${Stage}/*" in text or text == "${Exports.Arn}/*"
-            assert "*" not in text or of_this_stage, f"{where}: {text}"
+            # A wildcard is for the flows of this stage, its exports, and the targets of its alerts, which come and go without it; for nothing else.
+            assert "*" not in text or text.rsplit(":", 1)[-1] in WILDCARDS, f"{where}: {text}"
         assert "NotAction" not in statement and "NotResource" not in statement, where
         if statement["Effect"] == "Allow" and "Principal" in statement:
             assert statement["Principal"] != "*" and statement["Principal"] != {"AWS": "*"}, where
@@ -192,8 +200,8 @@ def test_every_source_queue_has_a_dead_letter_queue_and_time_enough(resources):
         assert queue["RedrivePolicy"]["maxReceiveCount"] == 5, name
         assert queue["VisibilityTimeout"] >= 6 * function["Timeout"], name
         assert mapping["FunctionResponseTypes"] == ["ReportBatchItemFailures"], name
+        assert mapping["ScalingConfig"] == {"MaximumConcurrency": 2}, name
     assert mappings["RollbackRequests"]["BatchSize"] == 1
-    assert mappings["RollbackRequests"]["ScalingConfig"] == {"MaximumConcurrency": 2}
     assert all(queue["SqsManagedSseEnabled"] is True for queue in queues.values())
 
 
@@ -224,6 +232,45 @@ def test_topics_deliver_raw_messages_and_queues_take_them_from_their_topic_only(
             if statement.get("Effect") == "Allow":
                 senders[queue_of(statement["Resource"])] = statement["Condition"]["ArnEquals"]["aws:SourceArn"]["Ref"]
     assert senders == {"AlertQueue": "AlertTopic", "RollbackQueue": "RollbackTopic"}
+
+
+def test_a_further_target_of_alerts_is_like_the_first(template, tmp_path):
+    """Another stack, so it names what the main stack refers to; but for that it is the same, word for word."""
+    text = stack.ALERT_TARGET.read_text()
+    further, (_, _, text) = yaml_parse(text), text.partition("\nResources:\n")
+    here, arn = further["Resources"], "arn:${AWS::Partition}:%s:${AWS::Region}:${AWS::AccountId}:"
+    assert set(here) == {name for name in template["Resources"] if name.startswith("Alert")} - {
+        "AlertTopic", "AlertTopicPolicy", "AlertForwarder", "AlertForwarderRole", "AlertForwarderLogs",
+    }  # fmt: skip
+    names = {
+        "AlertTopic": arn % "sns" + "serin-${Stage}-alerts",
+        "WatchersTopic": arn % "sns" + "serin-${Stage}-watchers",
+        "AlertForwarder": "serin-${Stage}-alert-forwarder",
+    }
+    first = json.dumps({name: template["Resources"][name] for name in here}, sort_keys=True)
+    for name, spelled in names.items():
+        first = first.replace(json.dumps({"Ref": name}), json.dumps({"Fn::Sub": spelled}))
+    assert json.dumps(here, sort_keys=True).replace("alert-${Target}", "alert-webhook") == first
+    assert text.count("${Target}") == 3, "the queue, its dead letters, and their alarm"
+    assert template["Resources"]["AlertForwarder"]["Properties"]["FunctionName"] == {"Fn::Sub": names["AlertForwarder"]}
+
+    path = tmp_path / "alert-target.yaml"
+    path.write_text(stack.ALERT_TARGET.read_text())
+    lint = subprocess.run([Path(sys.executable).with_name("cfn-lint"), "--template", path], capture_output=True, text=True)
+    assert lint.returncode == 0, lint.stdout + lint.stderr
+
+
+def test_the_forwarder_serves_every_target_of_its_stage_and_sees_nothing_else(resources):
+    (policy,) = resources["AlertForwarderRole"]["Properties"]["Policies"]
+    allowed = {statement["Sid"]: statement for statement in policy["PolicyDocument"]["Statement"]}
+    assert set(allowed) == {"Log", "Secrets", "Consume", "Deliveries"}
+    pattern = allowed["Consume"]["Resource"]["Fn::Sub"].rsplit(":", 1)[1]
+    queues = {name: queue["QueueName"]["Fn::Sub"] for name, queue in of_type(resources, "AWS::SQS::Queue").items()}
+    assert {name for name, queue in queues.items() if re.fullmatch(re.escape(pattern).replace(r"\*", ".*"), queue)} == {"AlertQueue"}
+    # The emulator does not know the keys of a request, so that it lets every item through.
+    deliveries = allowed["Deliveries"]
+    assert deliveries["Action"] == ["dynamodb:GetItem", "dynamodb:PutItem"]
+    assert deliveries["Condition"] == {"ForAllValues:StringLike": {"dynamodb:LeadingKeys": ["DELIVERED#*"]}}
 
 
 def test_tls_only_is_left_out_for_the_local_stage_alone(template, resources):
@@ -288,7 +335,7 @@ def test_functions_are_told_the_names_of_secrets_and_never_secrets(template, res
     expected = {
         "CanaryEvaluator": "/serin/${Stage}/genesys/read",
         "RollbackExecutor": "/serin/${Stage}/genesys/publish",
-        "AlertForwarder": "/serin/${Stage}/alerts/webhook",
+        "AlertForwarder": None,  # it takes the name out of the queue's
         "RandomPercentage": None,
     }
     for name, secret in expected.items():
@@ -304,7 +351,7 @@ def test_the_environment_is_what_the_functions_read(resources):
         "CanaryEvaluator": both,
         "RollbackExecutor": both | {"EXPORT_BUCKET"},
         "RandomPercentage": {"STAGE", "FLOWS"},
-        "AlertForwarder": {"STAGE", "WEBHOOK_SECRET"},
+        "AlertForwarder": {"STAGE", "LEDGER_TABLE"},
     }
     for name, variables in expected.items():
         assert set(resources[name]["Properties"]["Environment"]["Variables"]) == variables, name

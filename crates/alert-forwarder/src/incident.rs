@@ -35,6 +35,8 @@ pub(crate) fn effect(alert: &Alert) -> Effect {
         ("AUTO_ROLLBACK_TRIGGERED" | "ROLLBACK_TRIGGERED", _) => Trigger(Impact::Medium),
         ("HUMAN_NEEDED" | "ROLLOUT_CONTAMINATED" | "ROLLBACK_ADVISED", _) => Trigger(Impact::High),
         ("BOTH_COHORTS_FAIL" | "CALLS_LED_AROUND", _) => Trigger(Impact::High),
+        // One incident a day, which a person closes: no alert says that a storm is over.
+        ("ALERT_STORM", _) => Trigger(Impact::High),
 
         ("ROLLED_BACK" | "CLEARED" | "ROLLOUT_FINISHED" | "ROLLOUT_ABORTED", _) => Resolve,
         // Not so while calls stay on the canary: then it is a warning.

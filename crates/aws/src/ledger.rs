@@ -12,6 +12,7 @@
 //! | `OUTBOX` | notice id | a notice to be sent |
 //! | `STAGE` | `TICK`, `RESTORATION` | last tick; the right to restore |
 //! | `RESTRICTION` | id | a maintenance window, a freeze or a stop |
+//! | `DELIVERED#webhook` | `main_ivr/r-…/7` | an alert that opened an incident has arrived at that target; by [`crate::deliveries`] |
 
 use crate::{Config, S3Exports, said};
 use aws_sdk_dynamodb::error::SdkError;
@@ -26,7 +27,7 @@ use serin_core::rollout::FlowName;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
-type Item = HashMap<String, AttributeValue>;
+pub(crate) type Item = HashMap<String, AttributeValue>;
 
 const RESTRICTION: &str = "RESTRICTION";
 
@@ -543,7 +544,7 @@ fn summary_key(rollout: &str) -> String {
     format!("SUMMARY#{rollout}")
 }
 
-fn key(pk: String, sk: String) -> Item {
+pub(crate) fn key(pk: String, sk: String) -> Item {
     HashMap::from([("pk".to_owned(), text(pk)), ("sk".to_owned(), text(sk))])
 }
 
@@ -551,7 +552,7 @@ fn text(value: impl Into<String>) -> AttributeValue {
     AttributeValue::S(value.into())
 }
 
-fn int(value: i64) -> AttributeValue {
+pub(crate) fn int(value: i64) -> AttributeValue {
     AttributeValue::N(value.to_string())
 }
 

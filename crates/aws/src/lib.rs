@@ -1,6 +1,7 @@
 //! Adapter: DynamoDB (the truth), Parameter Store (the projection), SNS (what is told) and S3 (exports), over one client each.
 
 pub mod clock;
+pub mod deliveries;
 pub mod exports;
 pub mod ledger;
 pub mod log;
@@ -10,6 +11,7 @@ pub mod secret;
 pub mod settings;
 
 pub use clock::WallClock;
+pub use deliveries::DynamoDeliveries;
 pub use exports::S3Exports;
 pub use ledger::DynamoLedger;
 pub use notifier::SnsNotifier;
@@ -38,6 +40,16 @@ pub async fn load() -> Config {
 /// The one TLS stack.
 fn tls() -> Provider {
     Provider::Rustls(CryptoMode::Ring)
+}
+
+/// The same for calls that are worth 3 s and no more.
+pub fn hurried(config: Config) -> Config {
+    let timeouts = aws_config::timeout::TimeoutConfig::builder()
+        .connect_timeout(Duration::from_secs(1))
+        .operation_attempt_timeout(Duration::from_secs(2))
+        .operation_timeout(Duration::from_secs(3))
+        .build();
+    config.into_builder().timeout_config(timeouts).build()
 }
 
 /// What an AWS error says, without the layers around it.

@@ -29,6 +29,8 @@ pub(crate) enum Maintenance {
     End {
         /// Its id, as `list` shows it
         id: String,
+        #[command(flatten)]
+        why: Why,
     },
 }
 
@@ -84,7 +86,7 @@ impl Hands<'_> {
     pub(crate) async fn restrict(&self, kind: Kind, period: Period) -> anyhow::Result<()> {
         let when = period.when(self.now)?;
         let id = format!("{}-{}", kind.name(), self.now.as_millisecond());
-        let restriction = Restriction { id, kind, flow: period.flow, when, reason: period.why.reason, by: period.why.by };
+        let restriction = Restriction { id, kind, flow: period.flow, when, reason: period.why.reason, by: period.why.by, ended: None };
         self.ledger.restrict(&restriction).await?;
         println!("{restriction}\n`serin maintenance end {}` ends it before its time", restriction.id);
         Ok(())
@@ -94,7 +96,7 @@ impl Hands<'_> {
         match what {
             Maintenance::Add { period, contain } => self.restrict(Kind::Maintenance { contain }, period).await,
             Maintenance::List => self.list_restrictions(json).await,
-            Maintenance::End { id } => self.lift(&id).await,
+            Maintenance::End { id, why } => self.lift(&id, why).await,
         }
     }
 
@@ -111,8 +113,8 @@ impl Hands<'_> {
         }
     }
 
-    async fn lift(&self, id: &str) -> anyhow::Result<()> {
-        let ended = lift(self.ledger, id, self.now).await?;
+    async fn lift(&self, id: &str, why: Why) -> anyhow::Result<()> {
+        let ended = lift(self.ledger, id, &self.request(why)).await?;
         ended.with_context(|| format!("there is no {id}; `serin maintenance list` shows what is set"))?;
         println!("{id} has ended");
         Ok(())
@@ -121,7 +123,7 @@ impl Hands<'_> {
     /// Stops everything, or ends the stop.
     pub(crate) async fn stop_all(&self, end: bool, why: Why) -> anyhow::Result<()> {
         if end {
-            return self.lift(STOP).await;
+            return self.lift(STOP, why).await;
         }
         let done = stop_all(self.ledger, self.parameters, self.genesys, &serin_aws::WallClock, &self.request(why)).await?;
         println!("nothing starts or rises until `serin stop-all --end`");

@@ -347,7 +347,7 @@ async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
             adopt(&genesys, &ledger, &plan, [&ivr, &cop], undo, yes).await?;
         }
         Command::Gate { flow } => {
-            let answer = gate(&ledger, &WallClock, &flow).await?;
+            let answer = gate(&ledger, &WallClock, &flow, now).await?;
             println!("{flow}: {answer}");
             return Ok(ExitCode::from(answer.exit_code()));
         }
@@ -421,7 +421,7 @@ async fn adopt(
         return Err(anyhow!("strategy {} needs no traffic cop: there is nothing to adopt", plan.strategy.name()));
     }
     // In the middle of a rollout the way back would take its canary's calls along.
-    match gate(ledger, &WallClock, &plan.flow).await? {
+    match gate(ledger, &WallClock, &plan.flow, Timestamp::now()).await? {
         Gate::RolloutUnfinished { rollout, phase } => {
             return Err(anyhow!("flow {}: rollout {rollout} stands at {phase}; end it first. Nothing was changed", plan.flow));
         }

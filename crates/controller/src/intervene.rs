@@ -87,10 +87,9 @@ pub struct Request {
     pub stage: String,
 }
 
-/// The gate's answer for a flow.
-pub async fn gate(ledger: &impl Ledger, clock: &impl Clock, flow: &FlowName) -> Result<Gate, LedgerError> {
-    let now = clock.now();
-    Ok(gate_of(&open(ledger, flow).await?, &ledger.restrictions().await?, flow, [now, now]))
+/// The gate's answer for a flow; `now` on the clock that rollouts run by.
+pub async fn gate(ledger: &impl Ledger, clock: &impl Clock, flow: &FlowName, now: Timestamp) -> Result<Gate, LedgerError> {
+    Ok(gate_of(&open(ledger, flow).await?, &ledger.restrictions().await?, flow, [clock.now(), now]))
 }
 
 /// `now` by the wall clock, which the lockout goes by, and by the rollout's.
@@ -294,7 +293,8 @@ pub async fn stop_all(
 
 /// Ends a restriction before its time; `None` if there is none with this id, or it is over. What was measured in a maintenance window
 /// until now stays forgiven, but for one of every week.
-pub async fn lift(ledger: &impl Ledger, id: &str, now: Timestamp) -> Result<Option<Restriction>, LedgerError> {
+pub async fn lift(ledger: &impl Ledger, id: &str, request: &Request) -> Result<Option<Restriction>, LedgerError> {
+    let now = request.now;
     let found = ledger.restrictions().await?.into_iter().find(|one| one.id == id && !one.when.is_over(now));
     let Some(mut ended) = found else { return Ok(None) };
     ended.when = match ended.when {
@@ -302,6 +302,7 @@ pub async fn lift(ledger: &impl Ledger, id: &str, now: Timestamp) -> Result<Opti
         When::Once { from, .. } => When::Once { from: from.min(now), until: Some(now) },
         When::Weekly { .. } => When::Once { from: now, until: Some(now) },
     };
+    ended.ended = Some(format!("{}: {}", request.by, request.reason));
     ledger.restrict(&ended).await?;
     Ok(Some(ended))
 }
@@ -317,6 +318,7 @@ fn stop(request: &Request) -> Restriction {
         when: When::Once { from: request.now, until: None },
         reason: request.reason.clone(),
         by: request.by.clone(),
+        ended: None,
     }
 }
 

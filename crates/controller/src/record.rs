@@ -117,7 +117,7 @@ fn transaction(
     };
     let mut notices = Vec::new();
     if changed || matches!(entry.event, Event::Advised { .. } | Event::RollbackWithheld { .. } | Event::LedAround { .. }) {
-        notices.push(alert(after, stored));
+        notices.push(alert(after, &book.entries, stored));
     }
     if rolls_back {
         notices.push(wake_up(after, entry));
@@ -159,18 +159,19 @@ fn known_good(rollout: &Rollout, entry: &Entry) -> Vec<KnownGood> {
     good.collect()
 }
 
-fn alert(rollout: &Rollout, stored: &StoredEntry) -> Notice {
-    let alert = Alert::of(rollout, stored);
-    let attributes = [
-        ("flow", alert.flow_id.clone()),
-        ("incident_type", alert.incident_type.clone()),
-        ("severity", serde_json::to_value(alert.severity).ok().and_then(|v| v.as_str().map(str::to_owned)).unwrap_or_default()),
-    ];
+fn alert(rollout: &Rollout, before: &[StoredEntry], stored: &StoredEntry) -> Notice {
+    notice_of(&Alert::of(rollout, before, stored))
+}
+
+/// An alert as it is published.
+pub(crate) fn notice_of(alert: &Alert) -> Notice {
+    let attributes =
+        [("flow", alert.flow_id.clone()), ("incident_type", alert.incident_type.clone()), ("severity", alert.severity.name().to_owned())];
     Notice {
         id: format!("{}/{}", alert.dedup_key, Topic::Alerts.name()),
         topic: Topic::Alerts,
         subject: alert.subject(),
-        body: serde_json::to_string(&alert).expect("an alert has no map with keys that are not text"),
+        body: serde_json::to_string(alert).expect("an alert has no map with keys that are not text"),
         attributes: attributes.into_iter().map(|(k, v)| (k.to_owned(), v)).collect(),
     }
 }

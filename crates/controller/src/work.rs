@@ -170,7 +170,7 @@ pub async fn serve<L: Ledger, P: Parameters, F: Executing, N: Notifier, C: Clock
     }
     tracing::info!(%flow, phase = opened.rollout.as_ref().map(|r| r.phase.name()), "rollback request served");
     let done = work_on(ports, run, flow).await?;
-    outbox::send(ports.ledger, ports.notifier).await;
+    outbox::send_few(ports.ledger, ports.notifier).await;
     Ok(done.unwrap_or_else(|| worked("RollingBack", "another run is at it".into())))
 }
 

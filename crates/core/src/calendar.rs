@@ -26,6 +26,9 @@ pub struct Restriction {
     pub reason: String,
     /// Who set it.
     pub by: String,
+    /// Who ended it before its time, and why.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ended: Option<String>,
 }
 
 /// What is kept from happening.
@@ -197,6 +200,7 @@ impl Restriction {
             when: When::Once { from: at, until: None },
             reason: format!("maintenance windows and freezes could not be read: {reason}"),
             by: "Serin".into(),
+            ended: None,
         }
     }
 

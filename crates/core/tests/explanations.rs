@@ -66,7 +66,7 @@ impl Story {
     fn during(self, kind: Kind) -> Story {
         let when = When::Once { from: at(0), until: Some(at(120)) };
         let (id, reason) = (format!("{}-1", kind.name()), "the carrier works on its lines".to_owned());
-        Story { restricted: vec![Restriction { id, kind, flow: None, when, reason, by: "sam".into() }], ..self }
+        Story { restricted: vec![Restriction { id, kind, flow: None, when, reason, by: "sam".into(), ended: None }], ..self }
     }
 
     fn prepared(policy: &str) -> Story {
