@@ -2,7 +2,7 @@
 .DEFAULT_GOAL := help
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
-.PHONY: help demo test check contract bench soak mutants build invoke package deploy clean
+.PHONY: help demo test check contract bench soak mutants build invoke package deploy alerts clean
 
 PYTHON ?= python3
 LOCAL := $(PYTHON) tests/local/bootstrap.py
@@ -80,6 +80,9 @@ package: need ## release packages for AWS, in target/lambda (cargo-lambda, fat L
 deploy: package ## deploy to AWS with the SAM CLI: make deploy STAGE=prod GENESYS_API=https://api.mypurecloud.com
 	sam deploy --template-file infra/template.yaml --stack-name serin-$(STAGE) --resolve-s3 --capabilities CAPABILITY_IAM \
 	  --parameter-overrides Stage=$(STAGE) GenesysApi=$(GENESYS_API) $(if $(filter x86_64,$(ARCH)),Architecture=x86_64)
+
+alerts: ## one more target of alerts on AWS, after its secret is stored: make alerts STAGE=prod TARGET=oncall
+	sam deploy --template-file infra/alert-target.yaml --stack-name serin-$(STAGE)-alert-$(TARGET) --parameter-overrides Stage=$(STAGE) Target=$(TARGET)
 
 clean: ## remove what was built and installed here
 	rm -rf target .local

@@ -51,6 +51,7 @@ fn stands_at_half(live: &Live, flow: &str, plan: Plan) {
         rollback_target: "13.0".into(),
         rollback_hash: "b".into(),
         canary_hash: "c".into(),
+        ..Snapshot::default()
     };
     let events = [
         Event::Requested { plan: Box::new(plan) },

@@ -147,7 +147,14 @@ fn a_rollback_that_is_asked_for_after_a_promotion_says_what_to_do_instead() {
     stage.until_phase(FLOW, "Promoted", 300);
     let refused = stage.person(FLOW, Action::Rollback).unwrap().unwrap_err().to_string();
     assert!(refused.contains("set the percentage to 0 by hand"), "{refused}");
-    let request = RollbackRequest { flow: name(FLOW), rollout: None, reason: "alarm".into(), requested_by: "alarm x".into(), at: None };
+    let request = RollbackRequest {
+        flow: name(FLOW),
+        rollout: None,
+        reason: "alarm".into(),
+        requested_by: "alarm x".into(),
+        at: None,
+        by_alarm: true,
+    };
     let sent = stage.world.state().now;
     let refused = stage.serve(&request, sent).unwrap().unwrap_err().to_string();
     assert!(refused.contains("set the percentage to 0 by hand"), "{refused}");

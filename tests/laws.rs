@@ -650,7 +650,7 @@ const LEAST: [(u64, &[&str]); 21] = [
     (40, &["parameters failure", "parameters time-out", "parameters crash before", "parameters crash after"]),
     (40, &["parameters stale read", "parameters late write", "parameters too many updates"]),
     (15, &["flows failure", "flows time-out", "flows crash before", "flows crash after"]),
-    (30, &["flow locked", "publish failed", "version gone"]),
+    (15, &["flow locked", "publish failed", "version gone"]),
     (4, &["rows failure", "rows time-out", "rows crash before", "rows crash after", "rows stale read", "rows late write"]),
     (5, &["analytics failure", "analytics time-out", "analytics crash before", "analytics crash after"]),
     (5, &["notifier failure", "notifier time-out", "notifier crash before", "notifier crash after"]),

@@ -31,8 +31,7 @@ fn assert_promoted(stage: &mut Stage, stable_ran_before: &str) {
         let (stable, canary) = (&state.flows["main_ivr-stable"], &state.flows["main_ivr-canary"]);
         assert_ne!(stable.runs(), stable_ran_before);
         assert_eq!(stable.configuration(), canary.configuration(), "the stable flow runs what was promoted");
-        let proved = ("main_ivr-stable".to_owned(), stable.runs().to_owned(), "better".to_owned());
-        assert_eq!(state.known_good, [proved]);
+        assert_eq!(state.registry(), [["main_ivr-stable", stable.runs(), "better"], ["main_ivr-canary", "15.0", "better"]]);
     }
     assert!(!stage.is_halted(FLOW), "nothing was contained");
     one_alert_per_transition(stage);
@@ -141,7 +140,8 @@ fn a_broken_change_is_contained_in_the_tick_of_its_verdict_restored_and_quaranti
     let refused = stage.start(Stage::plan(FLOW, "15.0", quick_policy())).unwrap_err().to_string();
     assert!(refused.contains("15 minutes") && refused.contains("nothing was changed"), "{refused}");
     let process = stage.world.process("gate");
-    let gate = run(&process, intervene::gate(&process, &process, &name(FLOW))).unwrap().unwrap();
+    let now = stage.world.state().now;
+    let gate = run(&process, intervene::gate(&process, &process, &name(FLOW), now)).unwrap().unwrap();
     assert!(matches!(gate, Gate::Lockout { .. }) && gate.exit_code() == 11, "{gate}");
 
     // After it, the same configuration is refused by its hash, and another one is not.
@@ -370,8 +370,14 @@ fn event_times_too_far_off_or_older_than_the_last_tick_are_refused_and_nothing_i
 fn a_rollback_asked_for_by_message_is_done_once_however_often_it_is_sent() {
     let mut stage = Stage::started(FLOW, "15.0");
     stage.until_phase(FLOW, "Stepping", 10);
-    let request =
-        RollbackRequest { flow: name(FLOW), rollout: None, reason: "callers complain".into(), requested_by: "sam".into(), at: None };
+    let request = RollbackRequest {
+        flow: name(FLOW),
+        rollout: None,
+        reason: "callers complain".into(),
+        requested_by: "sam".into(),
+        at: None,
+        by_alarm: false,
+    };
     let sent = stage.world.state().wall();
     let opened = epoch() - minutes(1);
     let old = stage.serve(&request, opened).unwrap().unwrap();

@@ -45,7 +45,7 @@ fn a_healthy_version_is_published_watched_against_the_one_before_and_kept() {
     assert!(baseline.calls > 50_000, "two hours of the version before: {baseline:?}");
     stage.until_phase(FLOW, "Promoted", 30);
     assert_eq!(runs(&stage), "15.0");
-    assert_eq!(stage.world.state().known_good, [("main_ivr-canary".to_owned(), "15.0".to_owned(), "better".to_owned())]);
+    assert_eq!(stage.world.state().registry(), [["main_ivr-canary", "15.0", "better"]]);
     stage.assert_lawful();
 }
 

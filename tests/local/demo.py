@@ -141,7 +141,7 @@ class Play:
         return done
 
     def ledger(self) -> list[dict]:
-        lines = self.serin("ledger", FLOW, "--output", "json").stdout.splitlines()
+        lines = self.serin("ledger", "show", FLOW, "--output", "json").stdout.splitlines()
         return [json.loads(line) for line in lines]
 
     def start(self, version: str, why: str) -> None:
@@ -307,7 +307,7 @@ def both(play: Play) -> None:
     step("the ledger")
     for entry in healthy + broken:
         say(f"  {entry['revision']:>3}  {entry['at'][11:16]}  {entry['event']:<19} {entry['why']}")
-    play.expect("its chain is intact", "chain intact" in play.serin("ledger", FLOW).stdout)
+    play.expect("its chain is intact", "chain intact" in play.serin("ledger", "show", FLOW).stdout)
 
     step("the alerts that reached the webhook")
     arrived = play.alerts([healthy[0]["rollout"], broken[0]["rollout"]])

@@ -36,6 +36,7 @@ from botocore.config import Config
 from bootstrap import LOCAL, ROOT, tools
 
 TEMPLATE = ROOT / "infra" / "template.yaml"
+ALERT_TARGET = ROOT / "infra" / "alert-target.yaml"
 EVENTS = ROOT / "events"
 BINARIES = ROOT / "target" / "debug"
 LOGS = LOCAL / "logs"
@@ -239,11 +240,21 @@ class Stack(_Cleanly):
 
         given = {"Stage": stage, "Architecture": ARCHITECTURE, "SchedulesState": "DISABLED", "GenesysApi": "http://127.0.0.1:9"}
         given.update(parameters or {})
-        cloudformation, name = self.client("cloudformation"), f"serin-{stage}"
+        self.outputs = self._create(f"serin-{stage}", packaged_template(locations), given)
+        return self.outputs
+
+    def deploy_target(self, target: str, secret: dict) -> None:
+        """One more target of alerts, as `make alerts` deploys it, and its secret."""
+        self.put_parameter(f"/serin/{self.stage}/alerts/{target}", json.dumps(secret), secret=True)
+        self._create(f"serin-{self.stage}-alert-{target}", ALERT_TARGET.read_text(), {"Stage": self.stage, "Target": target})
+
+    def _create(self, name: str, template: str, parameters: dict) -> dict:
+        """Creates a stack and waits for it; answers its outputs."""
+        cloudformation = self.client("cloudformation")
         cloudformation.create_stack(
             StackName=name,
-            TemplateBody=packaged_template(locations),
-            Parameters=[{"ParameterKey": key, "ParameterValue": str(value)} for key, value in given.items()],
+            TemplateBody=template,
+            Parameters=[{"ParameterKey": key, "ParameterValue": str(value)} for key, value in parameters.items()],
             Capabilities=["CAPABILITY_IAM", "CAPABILITY_AUTO_EXPAND"],
         )
         deadline = time.monotonic() + 60
@@ -255,8 +266,7 @@ class Stack(_Cleanly):
             events = cloudformation.describe_stack_events(StackName=name)["StackEvents"]
             failed = [f"{e['LogicalResourceId']}: {e.get('ResourceStatusReason', '')}" for e in events if "FAILED" in e["ResourceStatus"]]
             raise LocalError(f"{name} ended as {stack['StackStatus']}\n" + "\n".join(reversed(failed)))
-        self.outputs = {output["OutputKey"]: output["OutputValue"] for output in stack.get("Outputs", [])}
-        return self.outputs
+        return {output["OutputKey"]: output["OutputValue"] for output in stack.get("Outputs", [])}
 
     # Use
 

@@ -1,5 +1,6 @@
 """The deployed functions on the production template: what must hold when everything is real but the clock, the callers and the cloud."""
 
+import hashlib
 import json
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -189,6 +190,31 @@ def test_on_call_can_publish_a_rollback_request(play):
     assert "callers complain" in json.dumps(play.ledger())
 
 
+def test_a_target_that_is_dead_delays_nothing_of_another_and_an_incident_is_closed_after_it_was_opened(play):
+    hook = {"kind": "pagerduty", "routing_key": "0" * 32, "url": play.genesys.webhook_url}
+    play.aws.deploy_target("oncall", hook)
+    play.aws.put_parameter("/serin/local/alerts/webhook", json.dumps({"url": "http://127.0.0.1:9/"}), secret=True)
+    stepping(play)
+    play.serin("rollback", demo.FLOW, "--reason", "looks odd")
+    assert until(lambda: play.aws.tick("rollback-executor", play.genesys.now()) and events(play)[-1] == "RollbackFinished")
+    play.tick()
+    actions = until(lambda: (told := [event["event_action"] for event in arrived(play)])[-1:] == ["resolve"] and told)
+    assert actions == ["trigger", "resolve"], actions
+    # The table knows that the trigger arrived there, and for how long to know it.
+    query = {"KeyConditionExpression": "pk = :pk", "ExpressionAttributeValues": {":pk": {"S": "DELIVERED#oncall"}}}
+    (noted,) = play.aws.client("dynamodb").query(TableName=play.aws.outputs["LedgerTable"], **query)["Items"]
+    assert noted["sk"]["S"].startswith(f"{demo.FLOW}/r-") and int(noted["expires_at"]["N"]) > time.time() + 29 * 24 * 3600
+    assert until(lambda: any("could not be reached" in line and "webhook" in line for line in play.aws.logs("alert-forwarder")))
+
+
+def test_a_secret_that_is_no_secure_string_is_not_used(play):
+    play.aws.client("ssm").delete_parameter(Name="/serin/local/alerts/webhook")
+    play.aws.put_parameter("/serin/local/alerts/webhook", json.dumps({"url": play.genesys.webhook_url}))
+    with pytest.raises(stack.FunctionFailed, match="no SecureString"):
+        play.aws.invoke("alert-forwarder", stack.event("alert-forwarder"))
+    assert arrived(play) == []
+
+
 IVR, COP = "1f500000-0000-4000-8000-000000000007", "c0900000-0000-4000-8000-000000000001"
 
 
@@ -224,3 +250,95 @@ def test_what_is_in_the_way_is_said_before_anything_is_changed(play):
     last = play.ledger()[-1]
     assert last["event"] == "PreparationFailed" and "lacks the permission architect:job:create" in last["why"]
     assert play.calls()["canary"] == 0
+
+
+def test_a_ledger_that_was_rewritten_is_told(play, tmp_path):
+    """As whoever owns the account could do it: one entry changed, then a whole chain made anew."""
+    stepping(play)
+    play.serin("rollback", demo.FLOW, "--reason", "looks odd")
+    assert until(lambda: play.aws.tick("rollback-executor", play.genesys.now()) and events(play)[-1] == "RollbackFinished")
+    told = until(lambda: [alert for alert in arrived(play) if alert["incident_type"] == "ROLLED_BACK"])
+    anchor, copy = tmp_path / "alert.json", tmp_path / "copy.jsonl"
+    anchor.write_text(json.dumps(told[0]))
+
+    def verify(*more):
+        done = play.serin("ledger", "verify", *more, check=False)
+        return done.returncode, done.stdout + done.stderr
+
+    entries = play.ledger()
+    code, said = verify(demo.FLOW, "--anchor", str(anchor))
+    assert code == 0 and f"{len(entries)} entries" in said and "nothing was rewritten" in said, said
+    copy.write_text(play.serin("ledger", "export", demo.FLOW, "--all").stdout)
+    assert verify("--file", str(copy), "--anchor", str(anchor))[0] == 0
+    assert verify("sales_ivr")[0] == 20  # nothing is recorded of it
+
+    dynamodb, table = play.aws.client("dynamodb"), play.aws.outputs["LedgerTable"]
+
+    def place(sk):
+        return {"pk": {"S": f"FLOW#{demo.FLOW}"}, "sk": {"S": sk}}
+
+    def put(sk, **attributes):
+        changes = {f":{name}": value for name, value in attributes.items()}
+        update = "SET " + ", ".join(f"{name} = :{name}" for name in attributes)
+        dynamodb.update_item(TableName=table, Key=place(sk), UpdateExpression=update, ExpressionAttributeValues=changes)
+
+    def stored(revision):
+        return dynamodb.get_item(TableName=table, Key=place(f"ENTRY#{revision:012}"))["Item"]["entry"]["S"]
+
+    true = [stored(revision) for revision in range(1, len(entries) + 1)]
+    assert copy.read_text().splitlines()[: len(true)] == true, "the copy has the bytes as they are stored"
+
+    # One entry: who asked for the rollback is somebody else now.
+    n = events(play).index("RollbackStarted") + 1
+    put(f"ENTRY#{n:012}", entry={"S": true[n - 1].replace('"demo"', '"ana"')})
+    code, said = verify(demo.FLOW)
+    assert code == 10 and f"entry {n + 1} does not follow from entry {n}" in said, said
+    code, said = verify(demo.FLOW, "-o", "json")
+    assert code == 10 and json.loads(said)["intact"] is False
+    assert play.serin("status", demo.FLOW, check=False).returncode == 1  # and nobody acts on it
+
+    # All of them: a sound chain, which an alert that went out before knows better.
+    previous = "0" * 64
+    for revision, entry in enumerate(true, 1):
+        forged = entry.replace('"demo"', '"ana"').replace(entries[revision - 1]["previous"], previous)
+        put(f"ENTRY#{revision:012}", entry={"S": forged})
+        previous = hashlib.sha256(forged.encode()).hexdigest()
+    assert verify(demo.FLOW)[0] == 10  # the head still tells
+    put("HEAD", head_hash={"S": previous})
+    code, said = verify(demo.FLOW)
+    assert code == 0 and "no anchor" in said, said
+    code, said = verify(demo.FLOW, "--anchor", str(anchor))
+    assert code == 10 and f"entry {told[0]['revision']} has hash" in said and "rewritten" in said, said
+    assert verify("--file", str(copy), "--anchor", str(anchor))[0] == 0  # what was kept elsewhere is what it was
+
+
+def test_a_freeze_holds_a_stop_takes_all_calls_and_the_gate_and_start_say_so(play):
+    stepping(play)
+    play.serin("freeze", "--for", "10h", "--reason", "quarter end")
+    [freeze] = json.loads(play.serin("maintenance", "list", "-o", "json").stdout)
+    assert freeze["kind"] == {"kind": "freeze"} and freeze["reason"] == "quarter end"
+    for _ in range(12):
+        play.calls()
+        line = play.tick()
+    assert (line["phase"], play.aws.parameter(PERCENTAGE)) == ("Stepping", "5") and freeze["id"] in line["reason"]
+    stopped = play.serin("stop-all", "--reason", "all hands")
+    assert "stands at Aborted" in stopped.stdout and float(play.aws.parameter(PERCENTAGE)) == 0
+    gate = play.serin("gate", demo.FLOW, check=False)
+    assert gate.returncode == 12 and "quarter end" in gate.stdout
+    file = max((stack.LOCAL / "demo").glob("rollout-*.yaml"), key=lambda path: path.stat().st_mtime)
+    refused = play.serin("start", str(file), "--reason", "too early", check=False)
+    assert refused.returncode != 0 and "the gate is closed" in refused.stderr
+    play.serin("maintenance", "end", freeze["id"], "--reason", "over")
+    assert "stop" in play.serin("gate", demo.FLOW, check=False).stdout
+    play.serin("stop-all", "--end", "--reason", "over")
+    assert play.serin("gate", demo.FLOW).returncode == 0
+    assert play.serin("maintenance", "end", "stop", "--reason", "again", check=False).returncode != 0
+
+
+def test_what_stable_ran_is_kept_in_the_bucket_before_anything_is_changed(play):
+    stepping(play)
+    [snapshot] = [entry["snapshot"] for entry in play.ledger() if entry["event"] == "SnapshotTaken"]
+    bucket, _, rest = snapshot["export"].removeprefix("s3://").partition("/")
+    key, _, version = rest.partition("?versionId=")
+    kept = play.aws.client("s3").get_object(Bucket=bucket, Key=key, VersionId=version)["Body"].read().decode()
+    assert bucket == play.aws.outputs["ExportBucket"] and key.startswith(f"{demo.FLOW}/r-") and "inboundCall:" in kept

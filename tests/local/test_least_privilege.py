@@ -15,6 +15,8 @@ DENIED = {"AccessDenied", "AccessDeniedException", "AuthorizationError", "Author
 CANARY = "/genesys/canary/local"
 ELSEWHERE = "/genesys/canary/prod/main_ivr/percentage"
 READ, PUBLISH, WEBHOOK = "/serin/local/genesys/read", "/serin/local/genesys/publish", "/serin/local/alerts/webhook"
+# A further target of alerts.
+ONCALL, OTHER_STAGE = "/serin/local/alerts/oncall", "/serin/prod/alerts/webhook"
 KEY = {"pk": {"S": "probe"}, "sk": {"S": "probe"}}
 
 
@@ -23,6 +25,8 @@ def world(aws):
     """The things the roles are asked about: those of the stack, and others that stand beside them."""
     for name in (f"{CANARY}/main_ivr/percentage", f"{CANARY}/heartbeat", ELSEWHERE, "/another/parameter"):
         aws.put_parameter(name, "0")
+    aws.deploy_target("oncall", {"url": "http://127.0.0.1:9/"})
+    aws.put_parameter(OTHER_STAGE, "{}", secret=True)
     other_topic = aws.client("sns").create_topic(Name="another-topic")["TopicArn"]
     aws.client("sqs").create_queue(QueueName="another-queue")
     aws.client("dynamodb").create_table(
@@ -166,17 +170,35 @@ def test_those_who_steer_publish_to_the_two_topics_only(role, request, aws, worl
     assert not identity.may_publish(world["topic"])
 
 
-def test_each_function_reads_its_own_secret(evaluator, executor, endpoint, forwarder):
-    own = {evaluator: READ, executor: PUBLISH, forwarder: WEBHOOK, endpoint: None}
-    for (identity, mine), secret in itertools.product(own.items(), (READ, PUBLISH, WEBHOOK)):
-        assert identity.may_read_secret(secret) is (secret == mine), secret
+def test_the_executor_keeps_exports_and_no_function_reads_or_removes_one(evaluator, executor, endpoint, forwarder, aws):
+    bucket = aws.outputs["ExportBucket"]
+    export, elsewhere = {"Bucket": bucket, "Key": "main_ivr/probe.yaml"}, {"Bucket": "serin-local-packages", "Key": "probe"}
+    assert executor.may("s3", "put_object", **export, Body=b"first") and executor.may("s3", "put_object", **export, Body=b"second")
+    assert not executor.may("s3", "put_object", **elsewhere, Body=b"")
+    for identity in (evaluator, endpoint, forwarder):
+        assert not identity.may("s3", "put_object", **export, Body=b"")
+    for identity in (evaluator, executor, endpoint, forwarder):
+        assert not identity.may("s3", "get_object", **export)
+        assert not identity.may("s3", "delete_object", **export)
+        assert not identity.may("s3", "list_objects_v2", Bucket=bucket)
+    # Both are there.
+    versions = aws.client("s3").list_object_versions(Bucket=bucket, Prefix=export["Key"])["Versions"]
+    kept = [aws.client("s3").get_object(**export, VersionId=version["VersionId"])["Body"].read() for version in versions]
+    assert sorted(kept) == [b"first", b"second"]
+
+
+def test_each_function_reads_its_own_secrets(evaluator, executor, endpoint, forwarder):
+    own = {evaluator: {READ}, executor: {PUBLISH}, forwarder: {WEBHOOK, ONCALL}, endpoint: set()}
+    for (identity, mine), secret in itertools.product(own.items(), (READ, PUBLISH, WEBHOOK, ONCALL, OTHER_STAGE)):
+        assert identity.may_read_secret(secret) is (secret in mine), secret
 
 
 def test_each_queue_is_read_by_its_function(evaluator, executor, endpoint, forwarder):
-    queues = ("serin-local-rollback", "serin-local-alert", "serin-local-rollback-dlq", "serin-local-alert-dlq", "another-queue")
-    own = {evaluator: None, executor: "serin-local-rollback", endpoint: None, forwarder: "serin-local-alert"}
-    for (identity, mine), queue in itertools.product(own.items(), queues):
-        assert identity.may_receive(queue) is (queue == mine), queue
+    alerts = {"serin-local-alert-webhook", "serin-local-alert-oncall"}
+    dead = {"serin-local-rollback-dlq", "serin-local-dlq-alert-webhook", "serin-local-dlq-alert-oncall"}
+    own = {evaluator: set(), executor: {"serin-local-rollback"}, endpoint: set(), forwarder: alerts}
+    for (identity, mine), queue in itertools.product(own.items(), {"serin-local-rollback", "another-queue"} | alerts | dead):
+        assert identity.may_receive(queue) is (queue in mine), queue
 
 
 def test_the_endpoint_reads_its_parameters_and_can_do_nothing_else(endpoint, aws, world):
@@ -194,7 +216,9 @@ def test_the_endpoint_reads_its_parameters_and_can_do_nothing_else(endpoint, aws
 def test_the_forwarder_can_neither_steer_nor_look(forwarder, aws, world):
     assert not forwarder.may_get(f"{CANARY}/main_ivr/percentage")
     assert not forwarder.may_put(f"{CANARY}/main_ivr/percentage")
-    assert forwarder.ledger_calls(world["table"]) == NO_LEDGER_CALLS
+    # Which items it may get and put the emulator does not look at; see test_template.
+    assert forwarder.ledger_calls(world["table"]) == NO_LEDGER_CALLS | {"GetItem": True, "PutItem": True}
+    assert forwarder.ledger_calls("another-table") == NO_LEDGER_CALLS
     assert not forwarder.may_publish(aws.outputs["AlertTopicArn"])
     assert not forwarder.may_publish(aws.outputs["RollbackTopicArn"])
 
@@ -220,7 +244,7 @@ def test_messages_of_the_topics_reach_their_queues(aws):
     """
     sqs = aws.client("sqs")
     for topic, mapping_of in (("RollbackTopicArn", "rollback-executor"), ("AlertTopicArn", "alert-forwarder")):
-        name = {"RollbackTopicArn": "serin-local-rollback", "AlertTopicArn": "serin-local-alert"}[topic]
+        name = {"RollbackTopicArn": "serin-local-rollback", "AlertTopicArn": "serin-local-alert-webhook"}[topic]
         _pause(aws, mapping_of)
         url = sqs.get_queue_url(QueueName=name)["QueueUrl"]
         sqs.purge_queue(QueueUrl=url)

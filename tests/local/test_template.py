@@ -22,6 +22,15 @@ ORGANIZATION = "00000000-0000-0000-0000-000000000000"
 # The only statements that may name every resource or every action of a service, with the reason.
 WIDE_ACTIONS_ALLOWED = {"TlsOnly"}  # Deny statements: the wider, the safer
 
+# The names that may end in anything: what belongs to the stage's flows, and to the targets of its alerts.
+WILDCARDS = {
+    "parameter/genesys/canary/${Stage}/*",
+    "parameter/genesys/canary/${Stage}/*/percentage",
+    "parameter/serin/${Stage}/alerts/*",
+    "serin-${Stage}-alert-*",
+    "${Exports.Arn}/*",
+}
+
 
 def expand(build: str = "1") -> dict:
     """The template as plain CloudFormation, for a build of the functions."""
@@ -89,7 +98,7 @@ def test_there_are_the_four_functions_and_each_is_named_by_its_stage(resources):
 
 def test_every_fixed_name_contains_the_stage(resources):
     """Two stages live in one account; a fixed name without the stage would make them collide."""
-    keys = ("Name", "FunctionName", "TableName", "TopicName", "QueueName", "AlarmName", "LogGroupName")
+    keys = ("Name", "FunctionName", "TableName", "BucketName", "TopicName", "QueueName", "AlarmName", "LogGroupName")
     for name, resource in resources.items():
         kind = resource["Type"]
         if kind.startswith("AWS::Lambda::") and kind != "AWS::Lambda::Function":
@@ -145,8 +154,8 @@ def test_no_statement_allows_every_action_or_every_resource(resources):
         for resource in as_list(statement.get("Resource", [])):
             text = resource.get("Fn::Sub", "") if isinstance(resource, dict) else resource
             assert text != "*", f"{where}: every resource"
-            # A wildcard is for the flows of this stage, and for nothing else.
-            assert "*" not in text or "parameter/genesys/canary/${Stage}/*" in text, f"{where}: {text}"
+            # A wildcard is for the flows of this stage, its exports, and the targets of its alerts, which come and go without it; for nothing else.
+            assert "*" not in text or text.rsplit(":", 1)[-1] in WILDCARDS, f"{where}: {text}"
         assert "NotAction" not in statement and "NotResource" not in statement, where
         if statement["Effect"] == "Allow" and "Principal" in statement:
             assert statement["Principal"] != "*" and statement["Principal"] != {"AWS": "*"}, where
@@ -191,8 +200,8 @@ def test_every_source_queue_has_a_dead_letter_queue_and_time_enough(resources):
         assert queue["RedrivePolicy"]["maxReceiveCount"] == 5, name
         assert queue["VisibilityTimeout"] >= 6 * function["Timeout"], name
         assert mapping["FunctionResponseTypes"] == ["ReportBatchItemFailures"], name
+        assert mapping["ScalingConfig"] == {"MaximumConcurrency": 2}, name
     assert mappings["RollbackRequests"]["BatchSize"] == 1
-    assert mappings["RollbackRequests"]["ScalingConfig"] == {"MaximumConcurrency": 2}
     assert all(queue["SqsManagedSseEnabled"] is True for queue in queues.values())
 
 
@@ -225,11 +234,50 @@ def test_topics_deliver_raw_messages_and_queues_take_them_from_their_topic_only(
     assert senders == {"AlertQueue": "AlertTopic", "RollbackQueue": "RollbackTopic"}
 
 
+def test_a_further_target_of_alerts_is_like_the_first(template, tmp_path):
+    """Another stack, so it names what the main stack refers to; but for that it is the same, word for word."""
+    text = stack.ALERT_TARGET.read_text()
+    further, (_, _, text) = yaml_parse(text), text.partition("\nResources:\n")
+    here, arn = further["Resources"], "arn:${AWS::Partition}:%s:${AWS::Region}:${AWS::AccountId}:"
+    assert set(here) == {name for name in template["Resources"] if name.startswith("Alert")} - {
+        "AlertTopic", "AlertTopicPolicy", "AlertForwarder", "AlertForwarderRole", "AlertForwarderLogs",
+    }  # fmt: skip
+    names = {
+        "AlertTopic": arn % "sns" + "serin-${Stage}-alerts",
+        "WatchersTopic": arn % "sns" + "serin-${Stage}-watchers",
+        "AlertForwarder": "serin-${Stage}-alert-forwarder",
+    }
+    first = json.dumps({name: template["Resources"][name] for name in here}, sort_keys=True)
+    for name, spelled in names.items():
+        first = first.replace(json.dumps({"Ref": name}), json.dumps({"Fn::Sub": spelled}))
+    assert json.dumps(here, sort_keys=True).replace("alert-${Target}", "alert-webhook") == first
+    assert text.count("${Target}") == 3, "the queue, its dead letters, and their alarm"
+    assert template["Resources"]["AlertForwarder"]["Properties"]["FunctionName"] == {"Fn::Sub": names["AlertForwarder"]}
+
+    path = tmp_path / "alert-target.yaml"
+    path.write_text(stack.ALERT_TARGET.read_text())
+    lint = subprocess.run([Path(sys.executable).with_name("cfn-lint"), "--template", path], capture_output=True, text=True)
+    assert lint.returncode == 0, lint.stdout + lint.stderr
+
+
+def test_the_forwarder_serves_every_target_of_its_stage_and_sees_nothing_else(resources):
+    (policy,) = resources["AlertForwarderRole"]["Properties"]["Policies"]
+    allowed = {statement["Sid"]: statement for statement in policy["PolicyDocument"]["Statement"]}
+    assert set(allowed) == {"Log", "Secrets", "Consume", "Deliveries"}
+    pattern = allowed["Consume"]["Resource"]["Fn::Sub"].rsplit(":", 1)[1]
+    queues = {name: queue["QueueName"]["Fn::Sub"] for name, queue in of_type(resources, "AWS::SQS::Queue").items()}
+    assert {name for name, queue in queues.items() if re.fullmatch(re.escape(pattern).replace(r"\*", ".*"), queue)} == {"AlertQueue"}
+    # The emulator does not know the keys of a request, so that it lets every item through.
+    deliveries = allowed["Deliveries"]
+    assert deliveries["Action"] == ["dynamodb:GetItem", "dynamodb:PutItem"]
+    assert deliveries["Condition"] == {"ForAllValues:StringLike": {"dynamodb:LeadingKeys": ["DELIVERED#*"]}}
+
+
 def test_tls_only_is_left_out_for_the_local_stage_alone(template, resources):
     assert template["Conditions"]["IsLocal"] == {"Fn::Equals": [{"Ref": "Stage"}, "local"]}
     assert template["Conditions"]["OnAws"] == {"Fn::Not": [{"Condition": "IsLocal"}]}
     covered = set()
-    for kind, key in (("AWS::SNS::TopicPolicy", "Topics"), ("AWS::SQS::QueuePolicy", "Queues")):
+    for kind, key in (("AWS::SNS::TopicPolicy", "Topics"), ("AWS::SQS::QueuePolicy", "Queues"), ("AWS::S3::BucketPolicy", "Bucket")):
         for name, policy in of_type(resources, kind).items():
             for statement in policy["PolicyDocument"]["Statement"]:
                 if "Fn::If" in statement:
@@ -239,8 +287,9 @@ def test_tls_only_is_left_out_for_the_local_stage_alone(template, resources):
                     assert resources[name]["Condition"] == "OnAws", name
                 if statement["Effect"] == "Deny":
                     assert statement["Condition"] == {"Bool": {"aws:SecureTransport": "false"}}, name
-                    covered |= {reference["Ref"] for reference in policy[key]}
-    assert covered == set(of_type(resources, "AWS::SNS::Topic")) | set(of_type(resources, "AWS::SQS::Queue"))
+                    covered |= {reference["Ref"] for reference in as_list(policy[key])}
+    protected = ("AWS::SNS::Topic", "AWS::SQS::Queue", "AWS::S3::Bucket")
+    assert covered == set().union(*(of_type(resources, kind) for kind in protected))
 
 
 def test_the_ledger_outlives_mistakes(resources):
@@ -255,6 +304,27 @@ def test_the_ledger_outlives_mistakes(resources):
     assert "GlobalSecondaryIndexes" not in properties
 
 
+def test_exports_are_versioned_encrypted_private_and_outlive_the_stack(resources):
+    exports = resources["Exports"]
+    assert exports["DeletionPolicy"] == exports["UpdateReplacePolicy"] == "Retain"
+    properties = exports["Properties"]
+    assert properties["BucketName"] == {"Fn::Sub": "serin-${Stage}-exports-${AWS::AccountId}"}
+    assert properties["VersioningConfiguration"] == {"Status": "Enabled"}
+    (encryption,) = properties["BucketEncryption"]["ServerSideEncryptionConfiguration"]
+    assert encryption == {"ServerSideEncryptionByDefault": {"SSEAlgorithm": "AES256"}}
+    assert len(properties["PublicAccessBlockConfiguration"]) == 4 and all(properties["PublicAccessBlockConfiguration"].values())
+    assert properties["OwnershipControls"] == {"Rules": [{"ObjectOwnership": "BucketOwnerEnforced"}]}
+    # What is current stays for ever; what was replaced goes after a year.
+    (rule,) = properties["LifecycleConfiguration"]["Rules"]
+    assert rule == {"Id": "replaced-ones-a-year", "Status": "Enabled", "NoncurrentVersionExpiration": {"NoncurrentDays": 365}}
+
+
+def test_exports_are_written_by_the_executor_and_read_by_no_function(resources):
+    of_s3 = [(where, s) for where, s in statements(resources) if s["Effect"] == "Allow" and any("s3:" in a for a in as_list(s["Action"]))]
+    ((where, statement),) = of_s3
+    assert (where, statement["Action"], statement["Resource"]) == ("RollbackExecutorRole", "s3:PutObject", {"Fn::Sub": "${Exports.Arn}/*"})
+
+
 def test_the_stack_owns_no_parameter_and_no_secret(resources):
     """A value of the stack would be written back by the next deploy, in the middle of a rollout."""
     assert not of_type(resources, "AWS::SSM::Parameter")
@@ -265,7 +335,7 @@ def test_functions_are_told_the_names_of_secrets_and_never_secrets(template, res
     expected = {
         "CanaryEvaluator": "/serin/${Stage}/genesys/read",
         "RollbackExecutor": "/serin/${Stage}/genesys/publish",
-        "AlertForwarder": "/serin/${Stage}/alerts/webhook",
+        "AlertForwarder": None,  # it takes the name out of the queue's
         "RandomPercentage": None,
     }
     for name, secret in expected.items():
@@ -279,9 +349,9 @@ def test_the_environment_is_what_the_functions_read(resources):
     both = {"STAGE", "LEDGER_TABLE", "ALERT_TOPIC_ARN", "ROLLBACK_TOPIC_ARN", "GENESYS_API", "GENESYS_LOGIN", "GENESYS_SECRET", "CLOCK"}
     expected = {
         "CanaryEvaluator": both,
-        "RollbackExecutor": both,
+        "RollbackExecutor": both | {"EXPORT_BUCKET"},
         "RandomPercentage": {"STAGE", "FLOWS"},
-        "AlertForwarder": {"STAGE", "WEBHOOK_SECRET"},
+        "AlertForwarder": {"STAGE", "LEDGER_TABLE"},
     }
     for name, variables in expected.items():
         assert set(resources[name]["Properties"]["Environment"]["Variables"]) == variables, name

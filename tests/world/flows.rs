@@ -93,6 +93,9 @@ impl FlowInGenesys {
     }
 
     fn publish(&mut self, flow: &str, version: &str) -> Result<String, FlowError> {
+        if !self.versions.contains_key(version) {
+            return Err(FlowError::Gone(format!("flow {flow} has no version {version}")));
+        }
         if let Some(holder) = &self.locked_by {
             return Err(FlowError::Locked { flow: flow.to_owned(), holder: holder.clone() });
         }
@@ -143,6 +146,14 @@ impl Flows for Process {
         self.step("flows.published_versions", flow, later, list).await
     }
 
+    async fn export(&self, flow: &str, version: &str) -> Result<String, FlowError> {
+        let export = |s: &mut State| {
+            let gone = || FlowError::Gone(format!("flow {flow} has no version {version}"));
+            s.genesys(flow)?.versions.get(version).map(|configuration| format!("export of {configuration}")).ok_or_else(gone)
+        };
+        self.step("flows.export", format!("{flow} {version}"), later, export).await
+    }
+
     async fn configuration_hash(&self, flow: &str, version: &str) -> Result<String, FlowError> {
         let look = |s: &mut State| {
             let gone = || FlowError::Gone(format!("flow {flow} has no version {version}"));
@@ -176,8 +187,11 @@ impl Flows for Process {
             let target = s.genesys(to)?;
             let highest = target.versions.keys().filter_map(|v| v.split('.').next()?.parse::<u32>().ok()).max().unwrap_or(0);
             let version = format!("{}.0", highest + 1);
-            target.publish(to, &version)?;
-            target.versions.insert(version, configuration);
+            target.versions.insert(version.clone(), configuration);
+            if let Err(error) = target.publish(to, &version) {
+                target.versions.remove(&version);
+                return Err(error);
+            }
             match target.publish_takes {
                 0 => {
                     target.look();

@@ -104,6 +104,8 @@ impl State {
         let first = policy.step_after(Weight::ZERO);
         let rises = match &entry.event {
             Event::StepStarted { weight, .. } => Some(*weight) != first,
+            // A person's word, where stable is the broken one.
+            Event::PromotionStarted { .. } if matches!(entry.by, Actor::Person(_)) => false,
             Event::PromotionStarted { .. } => first.is_some() && !rollout.goes_at_once(),
             Event::BakeFinished => true,
             _ => false,

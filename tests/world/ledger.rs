@@ -2,8 +2,9 @@
 
 use super::{Process, State};
 use jiff::Timestamp;
-use serin_controller::ports::{ActiveFlow, Authority, Book, Commit, Lease, Ledger, LedgerError, Notice};
-use serin_core::ledger::{Hash, StoredEntry};
+use serin_controller::ports::{ActiveFlow, Authority, Book, Commit, KnownGood, Lease, Ledger, LedgerError, Notice};
+use serin_core::calendar::Restriction;
+use serin_core::ledger::{Archive, BrokenLedger, Hash, Head, StoredEntry};
 use serin_core::measurement::Window;
 use serin_core::rollout::{FlowName, Rollout};
 use std::collections::BTreeMap;
@@ -24,6 +25,8 @@ pub struct FlowBook {
     windows: BTreeMap<(String, i64), Vec<Window>>,
     /// What the hours before told, by rollout.
     pub summaries: BTreeMap<String, String>,
+    /// Why the entries cannot be read.
+    pub broken: Option<BrokenLedger>,
 }
 
 impl FlowBook {
@@ -37,6 +40,7 @@ impl FlowBook {
             active: None,
             windows: BTreeMap::new(),
             summaries: BTreeMap::new(),
+            broken: None,
         }
     }
 
@@ -137,6 +141,9 @@ impl Ledger for Process {
     async fn load(&self, flow: &FlowName) -> Result<Book, LedgerError> {
         let load = |s: &mut State| {
             let book = s.book(flow);
+            if let Some(broken) = &book.broken {
+                return Err(broken.clone().into());
+            }
             Ok(Book {
                 revision: book.entries.len() as u64,
                 head_hash: book.head(),
@@ -146,6 +153,16 @@ impl Ledger for Process {
             })
         };
         self.step("ledger.load", flow.as_str(), unavailable, load).await
+    }
+
+    async fn archive(&self, flow: &FlowName) -> Result<Archive, LedgerError> {
+        let read = |s: &mut State| {
+            let book = s.book(flow);
+            let (revision, first_revision) = (book.entries.len() as u64, book.first as u64 + 1);
+            let head = (revision > 0).then(|| Head { revision, hash: book.head(), first_revision });
+            Ok(Archive { head, entries: book.entries.iter().zip(1..).map(|(stored, place)| (place, stored.bytes.clone())).collect() })
+        };
+        self.step("ledger.archive", flow.as_str(), unavailable, read).await
     }
 
     async fn lease(&self, flow: &FlowName, owner: &str, now: Timestamp, until: Timestamp) -> Result<Lease, LedgerError> {
@@ -243,6 +260,36 @@ impl Ledger for Process {
             Ok(is)
         };
         self.step("ledger.is_quarantined", flow.as_str(), unavailable, ask).await
+    }
+
+    async fn known_good(&self, flow: &FlowName, genesys_flow: &str) -> Result<Vec<KnownGood>, LedgerError> {
+        let recall = |s: &mut State| Ok(s.known_good.iter().rev().filter(|good| good.flow == genesys_flow).cloned().collect());
+        self.step("ledger.known_good", flow.as_str(), unavailable, recall).await
+    }
+
+    async fn keep_export(&self, name: &str, export: &str) -> Result<Option<String>, LedgerError> {
+        let keep = |s: &mut State| {
+            s.exports.insert(name.to_owned(), export.to_owned());
+            Ok(Some(format!("s3://exports/{name}")))
+        };
+        self.step("ledger.keep_export", name, unavailable, keep).await
+    }
+
+    fn keeps_exports(&self) -> bool {
+        true
+    }
+
+    async fn restrictions(&self) -> Result<Vec<Restriction>, LedgerError> {
+        self.step("ledger.restrictions", "", unavailable, |s| Ok(s.restrictions.clone())).await
+    }
+
+    async fn restrict(&self, restriction: &Restriction) -> Result<(), LedgerError> {
+        let set = |s: &mut State| {
+            s.restrictions.retain(|other| other.id != restriction.id);
+            s.restrictions.push(restriction.clone());
+            Ok(())
+        };
+        self.step("ledger.restrict", restriction.id.clone(), unavailable, set).await
     }
 
     async fn restoration(&self, flow: &FlowName, now: Timestamp, until: Timestamp) -> Result<bool, LedgerError> {

@@ -3,6 +3,7 @@
 //! A [`Process`] is one running function: it implements all ports on the shared [`State`]. A crash stops a process for good in the
 //! middle of a call, with or without the call's effect; a new process then finds what it left.
 
+mod entrances;
 mod flows;
 mod laws;
 mod ledger;
@@ -18,7 +19,8 @@ pub use rows::Found;
 pub use traffic::{Behavior, OUTCOMES, TABLE, Traffic, Way};
 
 use jiff::{SignedDuration, Timestamp};
-use serin_controller::ports::{Clock, Notice, Pointer};
+use serin_controller::ports::{Clock, KnownGood, Notice, Pointer};
+use serin_core::calendar::Restriction;
 use serin_core::rollout::FlowName;
 use std::cell::{Cell, RefCell, RefMut};
 use std::collections::{BTreeMap, BTreeSet};
@@ -100,8 +102,16 @@ pub struct State {
     pub recorded_notices: BTreeSet<String>,
     /// Quarantined configurations.
     pub quarantine: BTreeSet<(FlowName, String)>,
-    /// Versions that proved healthy.
-    pub known_good: Vec<(String, String, String)>,
+    /// Versions that proved healthy, oldest first.
+    pub known_good: Vec<KnownGood>,
+    /// Exports that were kept, by name.
+    pub exports: BTreeMap<String, String>,
+    /// Maintenance windows, freezes and stops.
+    pub restrictions: Vec<Restriction>,
+    /// IVR configurations: where their open hours lead.
+    pub ivrs: BTreeMap<String, String>,
+    /// Emergency groups, and whether their emergency is declared.
+    pub emergencies: BTreeMap<String, bool>,
     /// Who may restore, and until when.
     pub restoration: Option<(FlowName, Timestamp)>,
     /// Time of the last tick's event.
@@ -170,6 +180,10 @@ impl World {
             recorded_notices: BTreeSet::new(),
             quarantine: BTreeSet::new(),
             known_good: Vec::new(),
+            exports: BTreeMap::new(),
+            restrictions: Vec::new(),
+            ivrs: BTreeMap::new(),
+            emergencies: BTreeMap::new(),
             restoration: None,
             last_tick: None,
             projections: names.iter().map(|n| (n.clone(), Projection::default())).collect(),
@@ -209,6 +223,11 @@ impl World {
 }
 
 impl State {
+    /// What proved healthy: Genesys flow, version, configuration.
+    pub fn registry(&self) -> Vec<[&str; 3]> {
+        self.known_good.iter().map(|good| [good.flow.as_str(), &good.version, &good.hash]).collect()
+    }
+
     /// The wall clock.
     pub fn wall(&self) -> Timestamp {
         self.now + self.wall_ahead

@@ -3,7 +3,7 @@
 use super::{Fault, Process, State, TABLE};
 use jiff::Timestamp;
 use serin_controller::ports::{Dependency, Ended, FlowError, Interface, Pointer, Preflight, RowError, Rows};
-use serin_core::rollout::FlowName;
+use serin_core::rollout::{FlowName, WayBack};
 use serin_core::weight::Weight;
 use std::collections::BTreeMap;
 
@@ -96,7 +96,7 @@ fn later() -> FlowError {
 }
 
 impl Preflight for Process {
-    async fn missing_permissions(&self, flow: &str, _rows: Option<&str>) -> Result<Vec<String>, FlowError> {
+    async fn missing_permissions(&self, flow: &str, _rows: Option<&str>, _back: &WayBack) -> Result<Vec<String>, FlowError> {
         self.step("preflight.missing_permissions", flow, later, |s| Ok(s.found.missing.clone())).await
     }
 

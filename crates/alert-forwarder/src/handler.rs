@@ -1,26 +1,53 @@
-//! A batch of the alert queue in, the messages that did not arrive out: those come again, and end in the dead-letter queue.
+//! A batch of a target's queue in, the messages that did not arrive out: those come again, and end in the dead-letter queue.
+//!
+//! Every target has a queue, a secret and runs of its own: one that is dead, slow or wrongly set delays nothing of another.
 
 use crate::client::{Client, Undelivered};
 use crate::incident::{self, Effect};
 use crate::message::Message;
 use crate::target::Target;
-use anyhow::{Context, anyhow};
+use anyhow::anyhow;
+use futures::future::join_all;
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use serin_controller::ports::{Clock, Secret};
-use std::sync::Arc;
-use tokio::sync::{Mutex, Semaphore};
-use tokio::task::JoinSet;
+use serin_controller::ports::Clock;
+use serin_core::alert::Alert;
+use sha2::{Digest, Sha256};
+use std::collections::BTreeMap;
+use std::sync::Mutex;
+use tokio::sync::Semaphore;
 
 /// Alerts on their way at the same time.
 const AT_ONCE: usize = 5;
 /// A changed address is in use after this long.
 const SECRET_AGE: SignedDuration = SignedDuration::from_mins(5);
-/// An alert that was last tried so long ago is in the dead-letter queue: its next try would have come after 3 min.
-const OWED_FOR: SignedDuration = SignedDuration::from_mins(10);
+/// Tries in one run; the queue repeats the run.
+const TRIES: u32 = 3;
+/// The first pause between two tries; each further one is twice as long.
+const PAUSE: SignedDuration = SignedDuration::from_millis(500);
+/// No request of a run ends later than this. With 3 s each for what is noted afterwards and for what is looked up before a resolve
+/// it stays below the function's 30 s.
+const BUDGET: SignedDuration = SignedDuration::from_secs(18);
+/// The queue gives a message out so often before it goes to the dead-letter queue; infra/alert-target.yaml says the same.
+const LAST_RECEIVE: u32 = 5;
 
-const ACCEPTED: &str = r#"accepted is an SQS event, {"Records":[{"messageId":"…","body":"<an alert as JSON>"}]}"#;
+const ACCEPTED: &str =
+    r#"accepted is an SQS event, {"Records":[{"messageId":"…","body":"<an alert as JSON>","eventSourceARN":"<the queue's>"}]}"#;
+
+/// Where targets' secrets are.
+pub(crate) trait Secrets {
+    /// A target's secret, read anew. The error names where it is kept, never its value.
+    fn read(&self, target: &str) -> impl Future<Output = Result<String, String>>;
+}
+
+/// What is remembered of what has arrived, by all sandboxes of the function together.
+pub(crate) trait Deliveries {
+    /// An alert has arrived at a target.
+    fn record(&self, target: &str, alert: &str, now: Timestamp) -> impl Future<Output = Result<(), String>>;
+    /// Whether it has.
+    fn is_recorded(&self, target: &str, alert: &str) -> impl Future<Output = Result<bool, String>>;
+}
 
 /// What the queue sends.
 #[derive(Debug, Deserialize)]
@@ -35,6 +62,16 @@ struct Record {
     message_id: String,
     body: String,
     event_source: Option<String>,
+    #[serde(rename = "eventSourceARN")]
+    queue: String,
+    #[serde(default)]
+    attributes: Attributes,
+}
+
+#[derive(Debug, Default, Deserialize)]
+struct Attributes {
+    #[serde(rename = "ApproximateReceiveCount")]
+    receives: Option<String>,
 }
 
 /// Which messages are to come again.
@@ -50,139 +87,210 @@ struct Item {
     item_identifier: String,
 }
 
-/// Brings alerts to where the secret says.
-pub(crate) struct Forwarder<S, C> {
-    secret: S,
-    client: Client,
-    clock: C,
-    known: Mutex<Option<(Target, Timestamp)>>,
-    /// What should have opened an incident and did not arrive: rollout's incident, revision, when it was last tried.
-    owed: Mutex<Vec<(String, u64, Timestamp)>>,
+/// A message, and which try of the queue this is.
+struct Parcel {
+    place: usize,
+    id: String,
+    receives: u32,
+    message: Message,
 }
 
-impl<S: Secret, C: Clock> Forwarder<S, C> {
-    pub(crate) fn new(secret: S, client: Client, clock: C) -> Forwarder<S, C> {
-        Forwarder { secret, client, clock, known: Mutex::default(), owed: Mutex::default() }
+/// Where the messages of a run go, and until when.
+struct Run<'a> {
+    name: &'a str,
+    target: Target,
+    until: Timestamp,
+    gate: Semaphore,
+}
+
+/// Brings alerts to where their targets' secrets say.
+pub(crate) struct Forwarder<S, D, C> {
+    stage: String,
+    secrets: S,
+    deliveries: D,
+    client: Client,
+    clock: C,
+    /// By target, with the time it was read.
+    known: Mutex<BTreeMap<String, (Target, Timestamp)>>,
+}
+
+impl<S: Secrets, D: Deliveries, C: Clock> Forwarder<S, D, C> {
+    pub(crate) fn new(stage: &str, secrets: S, deliveries: D, client: Client, clock: C) -> Forwarder<S, D, C> {
+        Forwarder { stage: stage.to_owned(), secrets, deliveries, client, clock, known: Mutex::default() }
     }
 
     /// Serves one batch. An error means that all of it comes again.
     pub(crate) async fn handle(&self, event: &Value) -> anyhow::Result<Outcome> {
+        let until = self.clock.now() + BUDGET;
         let batch = parse(event)?;
+        let Some(name) = self.target_of(&batch)? else { return Ok(Outcome::default()) };
         let (mut failed, mut openers, mut closers) = (Vec::new(), Vec::new(), Vec::new());
-        for (place, Record { message_id, body, .. }) in batch.records.into_iter().enumerate() {
+        for (place, Record { message_id: id, body, attributes, .. }) in batch.records.into_iter().enumerate() {
+            let receives = attributes.receives.and_then(|count| count.parse().ok()).unwrap_or(1);
             match Message::parse(body) {
-                Some(message) if message.effect == Effect::Resolve => closers.push((place, message_id, message)),
-                Some(message) => openers.push((place, message_id, message)),
+                Some(message) if message.effect == Effect::Resolve => closers.push(Parcel { place, id, receives, message }),
+                Some(message) => openers.push(Parcel { place, id, receives, message }),
                 None => {
-                    tracing::error!(message_id, "the message is no alert; it is left to the dead-letter queue");
-                    failed.push((place, message_id));
+                    tracing::error!(target = name, message_id = id, "the message is no alert; it is left to the dead-letter queue");
+                    failed.push((place, id));
                 }
             }
         }
         if !(openers.is_empty() && closers.is_empty()) {
-            let target = self.target().await?;
+            let target = self.target(&name).await?;
+            let run = Run { name: &name, target, until, gate: Semaphore::new(AT_ONCE) };
             // The queue keeps no order, and what closes an incident does nothing before it is open.
-            for messages in [openers, closers] {
-                failed.extend(self.send_all(&target, messages).await?);
+            for parcels in [openers, closers] {
+                let sent = join_all(parcels.into_iter().map(|parcel| self.deliver(&run, parcel))).await;
+                failed.extend(sent.into_iter().flatten());
             }
         }
         failed.sort();
         Ok(Outcome { batch_item_failures: failed.into_iter().map(|(_, item_identifier)| Item { item_identifier }).collect() })
     }
 
-    /// Sends messages side by side and returns those that did not arrive.
-    async fn send_all(&self, target: &Target, messages: Vec<(usize, String, Message)>) -> anyhow::Result<Vec<(usize, String)>> {
-        let (mut under_way, mut failed, gate) = (JoinSet::new(), Vec::new(), Arc::new(Semaphore::new(AT_ONCE)));
-        for (place, message_id, message) in messages {
-            let must_wait = target.closes_incidents() && self.must_wait(&message).await;
-            let request = target.request(&message, self.clock.now());
-            let (client, gate) = (self.client.clone(), gate.clone());
-            under_way.spawn(async move {
-                let sent = match request {
-                    None => Ok(false),
-                    Some(_) if must_wait => Err(Undelivered::TooEarly),
-                    Some(request) => {
-                        let _turn = gate.acquire_owned().await;
-                        client.post(&message.alert.dedup_key, request).await.map(|()| true)
-                    }
-                };
-                (place, message_id, message, sent)
-            });
+    /// The target whose queue sent the batch: `serin-{stage}-alert-{target}`. `None` if the batch is empty.
+    fn target_of(&self, batch: &Batch) -> anyhow::Result<Option<String>> {
+        let Some(first) = batch.records.first() else { return Ok(None) };
+        let prefix = format!("serin-{}-alert-", self.stage);
+        let name = first.queue.rsplit(':').next().and_then(|queue| queue.strip_prefix(&prefix)).filter(|name| !name.is_empty());
+        match name {
+            Some(name) if batch.records.iter().all(|record| record.queue == first.queue) => Ok(Some(name.to_owned())),
+            _ => Err(anyhow!("the batch is not of one queue {prefix}<target>: its name says where alerts go")),
         }
-        while let Some(done) = under_way.join_next().await {
-            let (place, message_id, message, sent) = done.context("an alert was dropped on its way")?;
-            let dedup_key = &message.alert.dedup_key;
-            match &sent {
-                Ok(true) => tracing::info!(message_id, dedup_key, "the alert arrived"),
-                Ok(false) => tracing::info!(message_id, dedup_key, "the alert is not of a kind that this target is told"),
-                Err(reason) => {
-                    tracing::error!(message_id, dedup_key, %reason, "the alert did not arrive and is tried again");
-                    self.learn(reason).await;
-                    failed.push((place, message_id));
-                }
-            }
-            if target.closes_incidents() {
-                self.remember(&message, sent.is_ok()).await;
-            }
-        }
-        Ok(failed)
     }
 
-    /// Whether an alert would close an incident that an earlier one, still on its way, has yet to open.
-    async fn must_wait(&self, message: &Message) -> bool {
-        let (now, alert) = (self.clock.now(), &message.alert);
-        let mut owed = self.owed.lock().await;
-        owed.retain(|(.., tried)| now.duration_since(*tried).abs() < OWED_FOR);
-        let (key, is_closing) = (incident::key(alert, usize::MAX), message.effect == Effect::Resolve);
-        is_closing && owed.iter().any(|(incident, revision, _)| *incident == key && *revision < alert.revision)
-    }
-
-    async fn remember(&self, message: &Message, arrived: bool) {
-        if matches!(message.effect, Effect::Trigger(_)) {
-            let (key, revision) = (incident::key(&message.alert, usize::MAX), message.alert.revision);
-            let mut owed = self.owed.lock().await;
-            owed.retain(|(incident, other, _)| (incident, *other) != (&key, revision));
-            if !arrived {
-                owed.push((key, revision, self.clock.now()));
+    /// Sends one message; returns it if it did not arrive.
+    async fn deliver(&self, run: &Run<'_>, parcel: Parcel) -> Option<(usize, String)> {
+        let sent = self.send(run, &parcel).await;
+        let (target, message_id, dedup_key) = (run.name, &parcel.id, &parcel.message.alert.dedup_key);
+        match sent {
+            Ok(true) => tracing::info!(target, message_id, dedup_key, "the alert arrived"),
+            Ok(false) => tracing::info!(target, message_id, dedup_key, "the alert is not of a kind that this target is told"),
+            Err(reason) => {
+                tracing::error!(target, message_id, dedup_key, %reason, "the alert did not arrive and is tried again");
+                self.learn(target, &reason);
+                return Some((parcel.place, parcel.id));
             }
         }
+        None
+    }
+
+    /// `false` if this target is not told of such.
+    async fn send(&self, run: &Run<'_>, parcel: &Parcel) -> Result<bool, Undelivered> {
+        let Message { alert, effect, .. } = &parcel.message;
+        let has_incidents = run.target.closes_incidents();
+        if has_incidents && *effect == Effect::Resolve && !self.has_opened(run.name, alert).await {
+            if parcel.receives < LAST_RECEIVE {
+                return Err(Undelivered::TooEarly);
+            }
+            let dedup_key = &alert.dedup_key;
+            tracing::error!(
+                target = run.name,
+                dedup_key,
+                "what opened the incident has not arrived; this is the last try, so it is closed unseen"
+            );
+        }
+        if !self.post(run, parcel).await? {
+            return Ok(false);
+        }
+        if has_incidents
+            && matches!(effect, Effect::Trigger(_))
+            && let Err(reason) = self.deliveries.record(run.name, &opening(alert, alert.revision), self.clock.now()).await
+        {
+            tracing::warn!(target = run.name, reason, "not noted that the alert arrived; what closes its incident comes with its last try");
+        }
+        Ok(true)
+    }
+
+    /// Posts, and again after a pause while that may help and there is time: then the queue tries again.
+    async fn post(&self, run: &Run<'_>, parcel: &Parcel) -> Result<bool, Undelivered> {
+        let (mut tried, mut last) = (0, Undelivered::NoTime);
+        loop {
+            // Whoever has not been tried yet comes before a second try: the turns are in order.
+            let turn = run.gate.acquire().await.expect("nobody closes it");
+            let now = self.clock.now();
+            let Some(request) = run.target.request(&parcel.message, now) else { return Ok(false) };
+            if now + self.client.timeout > run.until {
+                return Err(last);
+            }
+            let sent = self.client.post(&parcel.message.alert.dedup_key, request).await;
+            drop(turn);
+            tried += 1;
+            let Err(reason) = sent else { return Ok(true) };
+            let pause = reason.asks_for().unwrap_or_default() + back_off(&parcel.id, parcel.receives, tried);
+            if tried == TRIES || !reason.may_pass() || self.clock.now() + pause + self.client.timeout > run.until {
+                return Err(reason);
+            }
+            last = reason;
+            self.clock.sleep(pause).await;
+        }
+    }
+
+    /// Whether everything that opened the incident has arrived at the target. What cannot be looked up is not known to.
+    async fn has_opened(&self, target: &str, alert: &Alert) -> bool {
+        let keys: Vec<String> = alert.opened_by.iter().map(|revision| opening(alert, *revision)).collect();
+        let recorded = join_all(keys.iter().map(|key| self.deliveries.is_recorded(target, key))).await;
+        recorded.into_iter().all(|recorded| {
+            recorded.unwrap_or_else(|reason| {
+                tracing::warn!(target, reason, "not looked up whether an alert arrived");
+                false
+            })
+        })
     }
 
     /// Where alerts go, read anew when it was read long ago or could not be used.
-    async fn target(&self) -> anyhow::Result<Target> {
-        let mut known = self.known.lock().await;
+    async fn target(&self, name: &str) -> anyhow::Result<Target> {
         let now = self.clock.now();
-        match known.as_ref() {
+        let known = self.known().get(name).cloned();
+        match &known {
             // A clock that was set back does not make a secret younger than its age allows.
             Some((target, read)) if now.duration_since(*read).abs() < SECRET_AGE => return Ok(target.clone()),
             _ => {}
         }
-        match self.secret.read().await {
-            Ok(secret) => {
-                *known = None;
-                let target = Target::parse(&secret).map_err(|reason| anyhow!(reason))?;
-                *known = Some((target.clone(), now));
-                Ok(target)
+        match (self.secrets.read(name).await, known) {
+            (Ok(secret), _) => {
+                let parsed = Target::parse(&secret).map_err(|reason| anyhow!("target {name}: {reason}"));
+                match &parsed {
+                    Ok(target) => self.known().insert(name.to_owned(), (target.clone(), now)),
+                    Err(_) => self.known().remove(name),
+                };
+                parsed
             }
             // An alert to yesterday's address is better than none.
-            Err(reason) => match known.as_ref() {
-                Some((target, _)) => {
-                    tracing::warn!(reason, "the target's secret could not be read anew");
-                    Ok(target.clone())
-                }
-                None => Err(anyhow!(reason)),
-            },
+            (Err(reason), Some((target, _))) => {
+                tracing::warn!(target = name, reason, "the target's secret could not be read anew");
+                Ok(target)
+            }
+            (Err(reason), None) => Err(anyhow!("target {name}: {reason}")),
         }
     }
 
     /// The address may have been changed: the next batch reads the secret again, and keeps this one if it cannot.
-    async fn learn(&self, reason: &Undelivered) {
+    fn learn(&self, target: &str, reason: &Undelivered) {
         if reason.doubts_the_address()
-            && let Some((_, read)) = self.known.lock().await.as_mut()
+            && let Some((_, read)) = self.known().get_mut(target)
         {
             *read = Timestamp::UNIX_EPOCH;
         }
     }
+
+    fn known(&self) -> std::sync::MutexGuard<'_, BTreeMap<String, (Target, Timestamp)>> {
+        self.known.lock().expect("nobody panics while holding it")
+    }
+}
+
+/// The alert of a rollout's incident at a revision, as deliveries know it.
+fn opening(alert: &Alert, revision: u64) -> String {
+    format!("{}/{revision}", incident::key(alert, usize::MAX))
+}
+
+/// How long to wait before another try: doubled each time, less up to a half of it, which differs by message. A target that comes
+/// back does not get all at once what it has missed.
+fn back_off(message: &str, receives: u32, tried: u32) -> SignedDuration {
+    let digest = Sha256::digest(format!("{message}/{receives}/{tried}"));
+    let full = PAUSE * (1 << (tried - 1));
+    full - full * i32::from(digest[0]) / 512
 }
 
 fn parse(event: &Value) -> anyhow::Result<Batch> {
@@ -205,15 +313,15 @@ mod tests {
     use axum::http::{HeaderMap, StatusCode, header};
     use axum::response::{IntoResponse, Response};
     use serde_json::json;
-    use serin_core::alert::Alert;
-    use std::sync::Mutex as StdMutex;
+    use std::collections::{BTreeSet, HashMap, VecDeque};
+    use std::sync::Arc;
     use std::time::Duration;
 
     /// An incident system: answers by the path it is asked for, and remembers.
     #[derive(Clone, Default)]
     struct Incidents {
         base: String,
-        arrived: Arc<StdMutex<Vec<(HeaderMap, Value)>>>,
+        arrived: Arc<Mutex<Vec<(HeaderMap, Value)>>>,
     }
 
     impl Incidents {
@@ -239,7 +347,11 @@ mod tests {
         let (parts, body) = request.into_parts();
         let body = axum::body::to_bytes(body, 1 << 20).await.unwrap();
         incidents.arrived.lock().unwrap().push((parts.headers, serde_json::from_slice(&body).unwrap()));
-        match parts.uri.path() {
+        let path = parts.uri.path();
+        if let Some(seconds) = path.strip_prefix("/429/") {
+            return (StatusCode::TOO_MANY_REQUESTS, [(header::RETRY_AFTER, seconds.to_owned())]).into_response();
+        }
+        match path {
             "/hang" => {
                 tokio::time::sleep(Duration::from_secs(60)).await;
                 StatusCode::OK.into_response()
@@ -247,18 +359,17 @@ mod tests {
             "/elsewhere" => (StatusCode::TEMPORARY_REDIRECT, [(header::LOCATION, "/ok")]).into_response(),
             "/500" => (StatusCode::INTERNAL_SERVER_ERROR, "hunter2").into_response(),
             "/404" => StatusCode::NOT_FOUND.into_response(),
-            "/429" => (StatusCode::TOO_MANY_REQUESTS, [(header::RETRY_AFTER, "3600")]).into_response(),
             "/503" => (StatusCode::SERVICE_UNAVAILABLE, [(header::RETRY_AFTER, "3600")]).into_response(),
             _ => StatusCode::ACCEPTED.into_response(),
         }
     }
 
     #[derive(Clone)]
-    struct Stored(Arc<StdMutex<(Result<String, String>, usize)>>);
+    struct Stored(Arc<Mutex<(Result<String, String>, usize)>>);
 
     impl Stored {
         fn holding(text: &str) -> Stored {
-            Stored(Arc::new(StdMutex::new((Ok(text.to_owned()), 0))))
+            Stored(Arc::new(Mutex::new((Ok(text.to_owned()), 0))))
         }
 
         fn set(&self, secret: Result<String, String>) {
@@ -270,30 +381,67 @@ mod tests {
         }
     }
 
-    impl Secret for Stored {
-        async fn read(&self) -> Result<String, String> {
+    impl Secrets for Stored {
+        async fn read(&self, _: &str) -> Result<String, String> {
             let mut stored = self.0.lock().unwrap();
             stored.1 += 1;
             stored.0.clone()
         }
     }
 
+    /// A secret for each of several targets.
+    struct Each(Vec<(&'static str, Stored)>);
+
+    impl Secrets for Each {
+        async fn read(&self, target: &str) -> Result<String, String> {
+            self.0.iter().find(|(name, _)| *name == target).expect("it is one of them").1.read(target).await
+        }
+    }
+
+    /// The table that all sandboxes share; it fails while it is told to.
+    #[derive(Clone, Default)]
+    struct Noted(Arc<Mutex<(BTreeSet<String>, bool)>>);
+
+    impl Deliveries for Noted {
+        async fn record(&self, target: &str, alert: &str, _: Timestamp) -> Result<(), String> {
+            let mut noted = self.0.lock().unwrap();
+            let fails = noted.1;
+            noted.0.extend((!fails).then(|| format!("{target} {alert}")));
+            if fails { Err("down".to_owned()) } else { Ok(()) }
+        }
+
+        async fn is_recorded(&self, target: &str, alert: &str) -> Result<bool, String> {
+            let noted = self.0.lock().unwrap();
+            if noted.1 { Err("down".to_owned()) } else { Ok(noted.0.contains(&format!("{target} {alert}"))) }
+        }
+    }
+
     #[derive(Clone)]
-    struct Hands(Arc<StdMutex<Timestamp>>);
+    struct Hands(Arc<Mutex<Timestamp>>);
 
     impl Clock for Hands {
         fn now(&self) -> Timestamp {
             *self.0.lock().unwrap()
         }
 
+        /// Nobody waits, the clock moves; who sleeps at the same time sleeps side by side.
         async fn sleep(&self, duration: SignedDuration) {
-            *self.0.lock().unwrap() += duration;
+            let until = self.now() + duration;
+            tokio::task::yield_now().await;
+            let mut now = self.0.lock().unwrap();
+            *now = until.max(*now);
         }
     }
 
-    fn forwarder(secret: &Stored) -> (Forwarder<Stored, Hands>, Hands) {
-        let clock = Hands(Arc::new(StdMutex::new("2026-11-20T09:00:00Z".parse().unwrap())));
-        (Forwarder::new(secret.clone(), Client::new(Duration::from_millis(300), address::system).unwrap(), clock.clone()), clock)
+    fn forwarder(secret: &Stored) -> (Forwarder<Stored, Noted, Hands>, Hands) {
+        sandbox(secret.clone(), &Noted::default())
+    }
+
+    /// One of the function's sandboxes.
+    fn sandbox<S: Secrets>(secrets: S, noted: &Noted) -> (Forwarder<S, Noted, Hands>, Hands) {
+        let clock = Hands(Arc::new(Mutex::new("2026-11-20T09:00:00Z".parse().unwrap())));
+        let client = Client::new(Duration::from_millis(300), address::system).unwrap();
+        (Forwarder::new("local", secrets, noted.clone(), client, clock.clone()), clock)
     }
 
     /// As a name server would answer whose owner wants to reach what is inside.
@@ -301,13 +449,27 @@ mod tests {
         Box::pin(async { Ok(vec!["127.0.0.1:0".parse().unwrap()]) })
     }
 
-    /// One alert of a rollout, in a batch of its own or with others.
+    /// Alerts of a rollout whose incident is opened by those before the 8th revision, in one batch.
     fn batch(kinds: &[(&str, u64)]) -> Value {
         let record = |(kind, revision): &(&str, u64)| {
-            let alert = Alert { incident_type: (*kind).into(), revision: *revision, dedup_key: format!("k-{revision}"), ..rollback() };
-            json!({"messageId": format!("m-{revision}"), "body": serde_json::to_string(&alert).unwrap()})
+            let opened_by = if *revision > 7 { vec![7] } else { vec![] };
+            let dedup_key = format!("k-{revision}");
+            let alert = Alert { incident_type: (*kind).into(), revision: *revision, dedup_key, opened_by, ..rollback() };
+            record("webhook", &format!("m-{revision}"), &serde_json::to_string(&alert).unwrap())
         };
         json!({"Records": kinds.iter().map(record).collect::<Vec<_>>()})
+    }
+
+    fn record(target: &str, id: &str, body: &str) -> Value {
+        json!({"messageId": id, "body": body, "eventSourceARN": format!("arn:aws:sqs:us-east-1:000000000000:serin-local-alert-{target}")})
+    }
+
+    /// The same batch, as the queue gives it out for the so-many-th time.
+    fn again(mut batch: Value, receives: u32) -> Value {
+        for record in batch["Records"].as_array_mut().unwrap() {
+            record["attributes"] = json!({"ApproximateReceiveCount": receives.to_string()});
+        }
+        batch
     }
 
     fn sample() -> Value {
@@ -316,7 +478,7 @@ mod tests {
     }
 
     fn one(body: &str) -> Value {
-        json!({"Records": [{"messageId": "m-1", "body": body}]})
+        json!({"Records": [record("webhook", "m-1", body)]})
     }
 
     fn first_alert() -> Value {
@@ -343,14 +505,150 @@ mod tests {
     #[tokio::test]
     async fn what_the_webhook_does_not_take_comes_again() {
         let incidents = Incidents::start().await;
-        for path in ["/500", "/404", "/429", "/503", "/elsewhere", "/hang"] {
+        for path in ["/500", "/404", "/429/3600", "/503", "/elsewhere", "/hang"] {
             let outcome = forwarder(&incidents.at(path)).0.handle(&one(&first_alert().to_string())).await.unwrap();
             assert_eq!(serde_json::to_value(&outcome).unwrap(), json!({"batchItemFailures": [{"itemIdentifier": "m-1"}]}), "{path}");
         }
-        // The redirect was not followed, and nobody waited for an hour to try again: one request for each path.
-        assert_eq!(incidents.arrived().len(), 6);
+        // The redirect was not followed, nobody waited for an hour, and only what may pass was tried again: /500 and /hang.
+        assert_eq!(incidents.arrived().len(), 4 + 2 * 3);
         let nobody = Stored::holding(r#"{"url": "http://127.0.0.1:9/"}"#);
         assert_eq!(failures(&forwarder(&nobody).0.handle(&one(&first_alert().to_string())).await.unwrap()), ["m-1"]);
+    }
+
+    #[tokio::test]
+    async fn a_target_in_trouble_is_tried_again_after_pauses_that_it_may_name_and_that_end_in_time() {
+        for (path, tries, seconds) in [
+            ("/ok", 1, 0.0..=0.0),
+            ("/500", 3, 0.7..=1.5),
+            ("/429/0", 3, 0.7..=1.5),
+            ("/429/4", 3, 8.7..=9.5),
+            // The third would end after the budget.
+            ("/429/10", 2, 10.2..=10.5),
+            ("/429/17", 2, 17.2..=17.5),
+            ("/429/18", 1, 0.0..=0.0),
+            ("/429/soon", 3, 0.7..=1.5),
+        ] {
+            let incidents = Incidents::start().await;
+            let took = async |messages: usize| {
+                let (forwarder, clock) = forwarder(&incidents.at(path));
+                let began = clock.now();
+                let records = (0..messages).map(|n| record("webhook", &format!("m-{n}"), &first_alert().to_string()));
+                let outcome = forwarder.handle(&json!({"Records": records.collect::<Vec<_>>()})).await.unwrap();
+                assert_eq!(outcome.batch_item_failures.len(), if path == "/ok" { 0 } else { messages }, "{path}");
+                clock.now().duration_since(began)
+            };
+            let alone = took(1).await;
+            assert!(seconds.contains(&alone.as_secs_f64()), "{path}: {alone}");
+            assert_eq!(incidents.arrived().len(), tries, "{path}");
+            // However many wait for one another: the run ends in time, and each was tried.
+            assert!(took(10).await < BUDGET, "{path}");
+            assert!(incidents.arrived().len() >= tries + 10, "{path}");
+        }
+    }
+
+    #[test]
+    fn pauses_double_and_no_two_messages_come_back_at_the_same_time() {
+        for (tried, full) in [(1, 500), (2, 1_000)] {
+            let pauses: BTreeSet<i128> = (0..100).map(|n| back_off(&format!("m-{n}"), 1, tried).as_millis()).collect();
+            assert!(*pauses.first().unwrap() >= full / 2 && *pauses.last().unwrap() <= full, "{pauses:?}");
+            assert!(pauses.len() > 50, "{pauses:?}");
+        }
+        assert_ne!(back_off("m-1", 1, 1), back_off("m-1", 2, 1), "nor does one after each time the queue gives it out");
+    }
+
+    /// A secret that takes its time.
+    struct Late(Stored, Hands);
+
+    impl Secrets for Late {
+        async fn read(&self, target: &str) -> Result<String, String> {
+            self.1.sleep(BUDGET).await;
+            self.0.read(target).await
+        }
+    }
+
+    #[tokio::test]
+    async fn what_there_is_no_time_for_is_not_begun_and_comes_again() {
+        let incidents = Incidents::start().await;
+        let (first, clock) = forwarder(&incidents.at("/429/10"));
+        let (batch, began) = (batch(&[("ROLLBACK_TRIGGERED", 7), ("ROLLED_BACK", 8)]), clock.now());
+        // The first alert waits as long as it was asked to; then there is time to try the second, and none to wait for it.
+        assert_eq!(failures(&first.handle(&batch).await.unwrap()), ["m-7", "m-8"]);
+        assert!(clock.now().duration_since(began) < BUDGET);
+        let keys: Vec<_> = incidents.arrived().iter().map(|(headers, _)| headers["x-serin-dedup-key"].clone()).collect();
+        assert_eq!(keys, ["k-7", "k-7", "k-8"]);
+
+        let client = Client::new(Duration::from_millis(300), address::system).unwrap();
+        let late = Forwarder::new("local", Late(incidents.at("/ok"), clock.clone()), Noted::default(), client, clock);
+        assert_eq!(failures(&late.handle(&batch).await.unwrap()), ["m-7", "m-8"]);
+        assert_eq!(incidents.arrived().len(), 3);
+        // The secret is known now.
+        assert!(failures(&late.handle(&batch).await.unwrap()).is_empty());
+    }
+
+    #[tokio::test]
+    async fn a_target_that_hangs_or_is_wrongly_set_delays_nothing_of_another() {
+        let incidents = Incidents::start().await;
+        let each = [("slow", incidents.at("/hang")), ("good", incidents.at("/ok")), ("wrong", Stored::holding("oops"))];
+        let (forwarder, _) = sandbox(Each(each.into()), &Noted::default());
+        let batch = |target: &str| json!({"Records": [record(target, target, &first_alert().to_string())]});
+        let (slow, good, wrong) = (batch("slow"), batch("good"), batch("wrong"));
+        let slow = forwarder.handle(&slow);
+        let rest = async { (forwarder.handle(&good).await.unwrap(), forwarder.handle(&wrong).await.unwrap_err().to_string()) };
+        let (slow, rest) = (std::pin::pin!(slow), std::pin::pin!(rest));
+        match futures::future::select(slow, rest).await {
+            futures::future::Either::Right(((good, wrong), slow)) => {
+                assert!(failures(&good).is_empty());
+                assert!(wrong.starts_with("target wrong: the webhook's secret is not JSON"), "{wrong}");
+                assert_eq!(failures(&slow.await.unwrap()), ["slow"]);
+            }
+            futures::future::Either::Left(_) => panic!("the others waited for the one that hangs"),
+        }
+    }
+
+    #[tokio::test]
+    async fn each_target_has_its_own_address_which_is_read_once_for_a_while() {
+        let [ours, theirs] = [Incidents::start().await, Incidents::start().await];
+        let [a, b] = [ours.at("/ok"), theirs.at("/ok")];
+        let (forwarder, clock) = sandbox(Each(vec![("a", a.clone()), ("b", b.clone())]), &Noted::default());
+        for (target, times) in [("a", 3), ("b", 2)] {
+            for _ in 0..times {
+                let batch = json!({"Records": [record(target, "m-1", &first_alert().to_string())]});
+                assert!(failures(&forwarder.handle(&batch).await.unwrap()).is_empty());
+            }
+        }
+        assert_eq!([ours.arrived().len(), theirs.arrived().len(), a.reads(), b.reads()], [3, 2, 1, 1]);
+        // What one of them answers makes nobody doubt the other's.
+        a.set(incidents_gone(&ours));
+        clock.sleep(SECRET_AGE).await;
+        for (target, failed) in [("b", 0), ("a", 1), ("b", 0), ("a", 1)] {
+            let batch = json!({"Records": [record(target, "m-1", &first_alert().to_string())]});
+            assert_eq!(failures(&forwarder.handle(&batch).await.unwrap()).len(), failed, "{target}");
+        }
+        assert_eq!([a.reads(), b.reads()], [3, 2]);
+    }
+
+    /// The secret of an address that is no longer right.
+    fn incidents_gone(incidents: &Incidents) -> Result<String, String> {
+        incidents.at("/404").0.lock().unwrap().0.clone()
+    }
+
+    #[tokio::test]
+    async fn a_batch_of_another_queue_is_refused() {
+        let (forwarder, _) = forwarder(&Stored::holding("{}"));
+        let of = |queues: &[&str]| {
+            let records = queues.iter().map(|q| json!({"messageId": "m", "body": "{}", "eventSourceARN": format!("arn:aws:sqs:r:1:{q}")}));
+            json!({"Records": records.collect::<Vec<_>>()})
+        };
+        for queues in [
+            &["serin-prod-alert-webhook"][..],
+            &["serin-local-alert-"],
+            &["serin-local-rollback"],
+            &["serin-local-alert-a", "serin-local-alert-b"],
+        ] {
+            let refused = forwarder.handle(&of(queues)).await.unwrap_err().to_string();
+            assert!(refused.contains("serin-local-alert-<target>"), "{refused}");
+        }
+        assert_eq!(forwarder.handle(&of(&[])).await.unwrap(), Outcome::default());
     }
 
     #[tokio::test]
@@ -366,8 +664,7 @@ mod tests {
     #[tokio::test]
     async fn many_alerts_arrive_and_none_twice() {
         let incidents = Incidents::start().await;
-        let records: Vec<Value> =
-            (0..30).map(|i| json!({"messageId": format!("m-{i}"), "body": first_alert().to_string(), "eventSource": "aws:sqs"})).collect();
+        let records: Vec<Value> = (0..30).map(|i| record("webhook", &format!("m-{i}"), &first_alert().to_string())).collect();
         let secret = incidents.at("/ok");
         let outcome = forwarder(&secret).0.handle(&json!({"Records": records})).await.unwrap();
         assert_eq!((failures(&outcome).len(), incidents.arrived().len(), secret.reads()), (0, 30, 1));
@@ -380,7 +677,8 @@ mod tests {
             json!({"kind": "tick", "time": "2026-11-20T09:00:00Z"}),
             json!("hello"),
             json!({"Records": [{"EventSource": "aws:sns", "Sns": {"Message": "hunter2"}}]}),
-            json!({"Records": [{"messageId": "1", "body": "{}", "eventSource": "aws:kinesis"}]}),
+            json!({"Records": [{"messageId": "1", "body": "{}", "eventSource": "aws:kinesis", "eventSourceARN": "hunter2"}]}),
+            json!({"Records": [{"messageId": "1", "body": "{}", "eventSource": "aws:sqs"}]}),
         ] {
             let refused = forwarder.handle(&event).await.unwrap_err().to_string();
             assert!(refused.contains("accepted is an SQS event") && !refused.contains("hunter2"), "{refused}");
@@ -471,44 +769,78 @@ mod tests {
         }
     }
 
+    fn pagerduty(incidents: &Incidents, path: &str) -> Stored {
+        let key = "0123456789abcdef0123456789abcdef";
+        Stored::holding(&json!({"kind": "pagerduty", "routing_key": key, "url": format!("{}{path}", incidents.base)}).to_string())
+    }
+
+    fn actions(incidents: &Incidents) -> Vec<Value> {
+        incidents.arrived().iter().map(|(_, event)| event["event_action"].clone()).collect()
+    }
+
+    const OPENS: (&str, u64) = ("AUTO_ROLLBACK_TRIGGERED", 7);
+    const CLOSES: (&str, u64) = ("ROLLED_BACK", 8);
+
     #[tokio::test]
-    async fn what_closes_an_incident_comes_after_what_opened_it() {
-        let incidents = Incidents::start().await;
-        let secret = |path: &str| {
-            let key = "0123456789abcdef0123456789abcdef";
-            json!({"kind": "pagerduty", "routing_key": key, "url": format!("{}{path}", incidents.base)}).to_string()
-        };
-        let stored = Stored::holding(&secret("/404"));
-        let (forwarder, clock) = forwarder(&stored);
-        let (opens, closes) = (("AUTO_ROLLBACK_TRIGGERED", 7), ("ROLLED_BACK", 8));
+    async fn what_closes_an_incident_waits_for_what_opened_it_in_whatever_sandbox() {
+        let (incidents, noted) = (Incidents::start().await, Noted::default());
+        let (first, _) = sandbox(pagerduty(&incidents, "/404"), &noted);
         // In one batch, however the queue sorts it: the trigger failed, so the resolve was not tried.
-        assert_eq!(failures(&forwarder.handle(&batch(&[closes, opens])).await.unwrap()), ["m-8", "m-7"]);
-        assert_eq!(incidents.arrived().len(), 1);
-        // The way is free again, and the resolve comes first: it waits.
-        stored.set(Ok(secret("/ok")));
-        clock.sleep(SignedDuration::from_mins(3)).await;
-        assert_eq!(failures(&forwarder.handle(&batch(&[closes])).await.unwrap()), ["m-8"]);
-        assert!(failures(&forwarder.handle(&batch(&[opens])).await.unwrap()).is_empty());
-        assert!(failures(&forwarder.handle(&batch(&[closes])).await.unwrap()).is_empty());
-        let actions: Vec<Value> = incidents.arrived().iter().map(|(_, event)| event["event_action"].clone()).collect();
-        assert_eq!(actions, ["trigger", "trigger", "resolve"]);
-        // Whatever happens to a trigger: a later one is never held back.
-        stored.set(Ok(secret("/404")));
-        clock.sleep(SECRET_AGE).await;
-        assert_eq!(failures(&forwarder.handle(&batch(&[("ROLLBACK_TRIGGERED", 9)])).await.unwrap()), ["m-9"]);
-        stored.set(Ok(secret("/ok")));
-        assert!(failures(&forwarder.handle(&batch(&[("HUMAN_NEEDED", 10)])).await.unwrap()).is_empty());
-        // And what is in the dead-letter queue by now is not waited for.
-        assert_eq!(failures(&forwarder.handle(&batch(&[("CLEARED", 11)])).await.unwrap()), ["m-11"]);
-        clock.sleep(OWED_FOR).await;
-        assert!(failures(&forwarder.handle(&batch(&[("CLEARED", 11)])).await.unwrap()).is_empty());
+        assert_eq!(failures(&first.handle(&batch(&[CLOSES, OPENS])).await.unwrap()), ["m-8", "m-7"]);
+        assert_eq!(actions(&incidents), ["trigger"]);
+        // The way is free again, and a sandbox that knows of nothing gets the resolve first.
+        let [second, third] = [(), ()].map(|()| sandbox(pagerduty(&incidents, "/ok"), &noted).0);
+        assert_eq!(failures(&second.handle(&again(batch(&[CLOSES]), 2)).await.unwrap()), ["m-8"]);
+        assert!(failures(&third.handle(&again(batch(&[OPENS]), 2)).await.unwrap()).is_empty());
+        assert!(failures(&second.handle(&again(batch(&[CLOSES]), 3)).await.unwrap()).is_empty());
+        assert_eq!(actions(&incidents), ["trigger", "trigger", "resolve"]);
+        // In one batch with its trigger it need not wait.
+        let fresh = sandbox(pagerduty(&incidents, "/ok"), &Noted::default()).0;
+        assert!(failures(&fresh.handle(&batch(&[CLOSES, OPENS])).await.unwrap()).is_empty());
+        assert_eq!(actions(&incidents)[3..], ["trigger", "resolve"]);
+    }
+
+    #[tokio::test]
+    async fn what_closes_an_incident_is_sent_at_the_queues_last_try_whatever_became_of_what_opened_it() {
+        let (incidents, noted) = (Incidents::start().await, Noted::default());
+        let (forwarder, _) = sandbox(pagerduty(&incidents, "/ok"), &noted);
+        for receives in 1..LAST_RECEIVE {
+            assert_eq!(failures(&forwarder.handle(&again(batch(&[CLOSES]), receives)).await.unwrap()), ["m-8"]);
+        }
+        assert!(incidents.arrived().is_empty());
+        assert!(failures(&forwarder.handle(&again(batch(&[CLOSES]), LAST_RECEIVE)).await.unwrap()).is_empty());
+        // So it is while nothing can be looked up; a trigger never waits.
+        noted.0.lock().unwrap().1 = true;
+        assert!(failures(&forwarder.handle(&batch(&[OPENS, ("HUMAN_NEEDED", 9)])).await.unwrap()).is_empty());
+        assert_eq!(failures(&forwarder.handle(&batch(&[CLOSES])).await.unwrap()), ["m-8"]);
+        assert!(failures(&forwarder.handle(&again(batch(&[CLOSES]), LAST_RECEIVE)).await.unwrap()).is_empty());
+        assert_eq!(actions(&incidents), ["resolve", "trigger", "trigger", "resolve"]);
+        // Another target has an incident of its own, and no target that closes none waits.
+        noted.0.lock().unwrap().1 = false;
+        assert!(!noted.is_recorded("webhook", "main_ivr/r-20261121-1/7").await.unwrap());
+        assert!(failures(&sandbox(incidents.at("/ok"), &noted).0.handle(&batch(&[CLOSES])).await.unwrap()).is_empty());
+    }
+
+    #[tokio::test]
+    async fn a_rollout_that_went_well_has_nothing_to_wait_for() {
+        let incidents = Incidents::start().await;
+        let (forwarder, _) = sandbox(pagerduty(&incidents, "/ok"), &Noted::default());
+        assert!(failures(&forwarder.handle(&batch(&[("ROLLOUT_FINISHED", 6)])).await.unwrap()).is_empty());
+        assert_eq!(actions(&incidents), ["resolve"]);
+    }
+
+    #[test]
+    fn the_queue_gives_a_message_out_as_often_as_is_thought_here() {
+        let path = format!("{}/../../infra/alert-target.yaml", env!("CARGO_MANIFEST_DIR"));
+        let template = std::fs::read_to_string(&path).expect(&path);
+        assert!(template.contains(&format!("maxReceiveCount: {LAST_RECEIVE}")), "{path}");
     }
 
     #[tokio::test]
     async fn a_name_that_leads_inside_is_not_connected_to_unless_the_secret_says_so() {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("https://hooks.example.com:{}/hunter2", listener.local_addr().unwrap().port());
-        let connections = Arc::new(StdMutex::new(0));
+        let connections = Arc::new(Mutex::new(0));
         let counted = connections.clone();
         tokio::spawn(async move {
             while listener.accept().await.is_ok() {
@@ -526,16 +858,16 @@ mod tests {
             assert_eq!(*connections.lock().unwrap(), expected);
         }
         // Through the handler: such an alert stays in the queue.
-        let clock = Hands(Arc::new(StdMutex::new(Timestamp::UNIX_EPOCH)));
+        let clock = Hands(Arc::new(Mutex::new(Timestamp::UNIX_EPOCH)));
         let client = Client::new(Duration::from_millis(300), inside).unwrap();
-        let forwarder = Forwarder::new(Stored::holding(&json!({"url": url}).to_string()), client, clock);
+        let forwarder = Forwarder::new("local", Stored::holding(&json!({"url": url}).to_string()), Noted::default(), client, clock);
         assert_eq!(failures(&forwarder.handle(&one(&first_alert().to_string())).await.unwrap()), ["m-1"]);
         assert_eq!(*connections.lock().unwrap(), 1);
     }
 
     /// Keeps what is logged.
     #[derive(Clone, Default)]
-    struct Log(Arc<StdMutex<Vec<u8>>>);
+    struct Log(Arc<Mutex<Vec<u8>>>);
 
     impl std::io::Write for Log {
         fn write(&mut self, line: &[u8]) -> std::io::Result<usize> {
@@ -581,21 +913,29 @@ mod tests {
         }
     }
 
-    /// A target that takes some alerts, and answers others with errors, with nothing or not at all; by turns, so that runs are alike.
-    async fn moody(arrived: Arc<StdMutex<std::collections::HashMap<String, u32>>>) -> String {
+    /// Alerts that arrived, by dedup key, and how many requests came at all.
+    type Counts = Arc<Mutex<(HashMap<String, u32>, u32)>>;
+
+    /// A target that takes alerts, or some of them and answers others with errors, with nothing or not at all; by turns, so that runs
+    /// are alike.
+    async fn target(moody: bool, counts: Counts) -> Stored {
         use tokio::io::{AsyncReadExt, AsyncWriteExt};
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let base = format!("http://{}/", listener.local_addr().unwrap());
         tokio::spawn(async move {
-            let mut turn = 0_u32;
             while let Ok((mut socket, _)) = listener.accept().await {
-                turn += 1;
-                let arrived = arrived.clone();
+                let turn = {
+                    let mut counts = counts.lock().unwrap();
+                    counts.1 += 1;
+                    counts.1
+                };
+                let counts = counts.clone();
                 tokio::spawn(async move {
                     let mut request = Vec::new();
                     // An alert is small: its last brace ends what is read, and so does one before it, which costs another try.
                     while !request.ends_with(b"}") && socket.read_buf(&mut request).await.is_ok_and(|read| read > 0) {}
-                    let status = match turn % 401 {
+                    let status = match turn % 2_003 {
+                        _ if !moody => "202 Taken",
                         0 => return tokio::time::sleep(Duration::from_secs(1)).await,
                         n if n % 7 == 0 => return,
                         n if n % 5 == 0 => "429 Slow Down\r\nretry-after: 3600",
@@ -605,38 +945,48 @@ mod tests {
                     let text = String::from_utf8(request).unwrap();
                     let key = text.lines().find_map(|line| line.strip_prefix("x-serin-dedup-key: ")).expect("every alert has its key");
                     if status.starts_with("202") {
-                        *arrived.lock().unwrap().entry(key.to_owned()).or_default() += 1;
+                        *counts.lock().unwrap().0.entry(key.to_owned()).or_default() += 1;
                     }
                     let answer = format!("HTTP/1.1 {status}\r\ncontent-length: 0\r\nconnection: close\r\n\r\n");
                     let _ = socket.write_all(answer.as_bytes()).await;
                 });
             }
         });
-        base
+        Stored::holding(&json!({"url": base}).to_string())
     }
 
     #[tokio::test]
-    async fn ten_thousand_alerts_arrive_at_a_target_that_fails_in_every_way() {
-        let arrived = Arc::new(StdMutex::new(std::collections::HashMap::new()));
-        let secret = Stored::holding(&json!({"url": moody(arrived.clone()).await}).to_string());
-        let clock = Hands(Arc::new(StdMutex::new(Timestamp::UNIX_EPOCH)));
-        let forwarder = Forwarder::new(secret, Client::new(Duration::from_millis(50), address::system).unwrap(), clock);
-        let alert = |i: u32| {
+    async fn ten_thousand_alerts_arrive_at_a_target_that_fails_in_every_way_and_none_is_late_at_another() {
+        let [bad, good] = [(); 2].map(|()| Counts::default());
+        let each = vec![("bad", target(true, bad.clone()).await), ("good", target(false, good.clone()).await)];
+        let clock = Hands(Arc::new(Mutex::new(Timestamp::UNIX_EPOCH)));
+        let client = Client::new(Duration::from_millis(500), address::system).unwrap();
+        let forwarder = Forwarder::new("local", Each(each), Noted::default(), client, clock);
+        let alert = |target: &str, i: u32| {
             let alert = Alert { dedup_key: format!("main_ivr/r-1/{i}"), ..rollback() };
-            json!({"messageId": i.to_string(), "body": serde_json::to_string(&alert).unwrap()})
+            record(target, &i.to_string(), &serde_json::to_string(&alert).unwrap())
         };
-        let mut queue: std::collections::VecDeque<u32> = (0..10_000).collect();
-        let mut tries = 0;
-        while !queue.is_empty() {
-            let batch: Vec<u32> = queue.drain(..queue.len().min(10)).collect();
-            tries += batch.len();
-            let records: Vec<Value> = batch.iter().map(|i| alert(*i)).collect();
-            let outcome = forwarder.handle(&json!({"Records": records})).await.unwrap();
-            queue.extend(failures(&outcome).iter().map(|id| id.parse::<u32>().unwrap()));
+        // Each target's queue, worked off by the same process at the same time; how often it gave out a message.
+        let worked_off = async |target: &str| {
+            let mut queue: VecDeque<u32> = (0..10_000).collect();
+            let mut given_out = 0;
+            while !queue.is_empty() {
+                let batch: Vec<u32> = queue.drain(..queue.len().min(10)).collect();
+                given_out += batch.len();
+                let records: Vec<Value> = batch.iter().map(|i| alert(target, *i)).collect();
+                let outcome = forwarder.handle(&json!({"Records": records})).await.unwrap();
+                queue.extend(failures(&outcome).iter().map(|id| id.parse::<u32>().unwrap()));
+            }
+            given_out
+        };
+        let (by_bad, by_good) = futures::future::join(worked_off("bad"), worked_off("good")).await;
+        let (bad, good) = (bad.lock().unwrap(), good.lock().unwrap());
+        assert!(bad.1 > 15_000 && by_bad > 11_000, "{} requests, {by_bad} messages", bad.1);
+        // None came again, none was asked for twice.
+        assert_eq!((good.1, by_good), (10_000, 10_000));
+        for arrived in [&bad.0, &good.0] {
+            assert!((0..10_000).all(|i| arrived.contains_key(&format!("main_ivr/r-1/{i}"))));
+            assert_eq!(arrived.len(), 10_000);
         }
-        assert!(tries > 15_000, "{tries}");
-        let arrived = arrived.lock().unwrap();
-        assert!((0..10_000).all(|i| arrived.contains_key(&format!("main_ivr/r-1/{i}"))));
-        assert_eq!(arrived.len(), 10_000);
     }
 }

@@ -34,6 +34,9 @@ pub(crate) fn effect(alert: &Alert) -> Effect {
     match (alert.incident_type.as_str(), alert.severity) {
         ("AUTO_ROLLBACK_TRIGGERED" | "ROLLBACK_TRIGGERED", _) => Trigger(Impact::Medium),
         ("HUMAN_NEEDED" | "ROLLOUT_CONTAMINATED" | "ROLLBACK_ADVISED", _) => Trigger(Impact::High),
+        ("BOTH_COHORTS_FAIL" | "CALLS_LED_AROUND", _) => Trigger(Impact::High),
+        // One incident a day, which a person closes: no alert says that a storm is over.
+        ("ALERT_STORM", _) => Trigger(Impact::High),
 
         ("ROLLED_BACK" | "CLEARED" | "ROLLOUT_FINISHED" | "ROLLOUT_ABORTED", _) => Resolve,
         // Not so while calls stay on the canary: then it is a warning.
@@ -43,6 +46,8 @@ pub(crate) fn effect(alert: &Alert) -> Effect {
         ("APPROVAL_REQUESTED" | "APPROVED" | "ROLLOUT_PAUSED" | "ROLLOUT_RESUMED" | "ROLLOUT_FAILED" | "OBSERVATION_ENDED", _) => Inform,
         ("ROLLOUT_REQUESTED" | "CANARY_ADVANCED" | "CANARY_PROMOTED" | "BAKE_FINISHED" | "ROLLOUT_PROGRESS", _) => Inform,
         ("OBSERVATION_STARTED" | "WEIGHT_SET" | "ADVANCE_ADVISED", _) => Inform,
+        // Errors are expected in a maintenance window; somebody said so.
+        ("ROLLBACK_WITHHELD", _) => Inform,
 
         // A kind this table does not know yet must not be missed.
         (_, Severity::Critical) => Trigger(Impact::High),

@@ -1,4 +1,4 @@
-//! alert-forwarder: brings alerts from the queue to the incident system or chat that its secret names.
+//! alert-forwarder: brings alerts from a target's queue to the incident system or chat that the target's secret names.
 
 mod address;
 mod client;
@@ -17,19 +17,44 @@ mod wording;
 
 use anyhow::Context;
 use client::Client;
-use handler::Forwarder;
+use handler::{Deliveries, Forwarder, Secrets};
+use jiff::Timestamp;
 use lambda_runtime::{Error, LambdaEvent, service_fn};
 use serde_json::Value;
 use serin_aws::settings::setting;
-use serin_aws::{SecureParameter, WallClock};
+use serin_aws::{Config, DynamoDeliveries, WallClock};
+
+/// The SecureString parameters `/serin/{stage}/alerts/{target}`.
+struct Parameters {
+    config: Config,
+    stage: String,
+}
+
+impl Secrets for Parameters {
+    async fn read(&self, target: &str) -> Result<String, String> {
+        serin_aws::secret::read(&self.config, &format!("/serin/{}/alerts/{target}", self.stage)).await
+    }
+}
+
+impl Deliveries for DynamoDeliveries {
+    async fn record(&self, target: &str, alert: &str, now: Timestamp) -> Result<(), String> {
+        self.record(target, alert, now).await
+    }
+
+    async fn is_recorded(&self, target: &str, alert: &str) -> Result<bool, String> {
+        self.is_recorded(target, alert).await
+    }
+}
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), Error> {
     serin_aws::log::init();
-    let (stage, secret) = (setting("STAGE")?, setting("WEBHOOK_SECRET")?);
-    let secret = SecureParameter::new(&serin_aws::load().await, secret);
+    let (stage, table) = (setting("STAGE")?, setting("LEDGER_TABLE")?);
+    let config = serin_aws::hurried(serin_aws::load().await);
+    let deliveries = DynamoDeliveries::new(&config, table);
     let client = Client::new(client::TIMEOUT, address::system).context("the system's trusted certificates could not be read")?;
-    let forwarder = Forwarder::new(secret, client, WallClock);
+    let secrets = Parameters { config, stage: stage.clone() };
+    let forwarder = Forwarder::new(&stage, secrets, deliveries, client, WallClock);
     tracing::info!(stage, "ready");
     let forwarder = &forwarder;
     lambda_runtime::run(service_fn(move |event: LambdaEvent<Value>| async move {

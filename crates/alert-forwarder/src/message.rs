@@ -1,15 +1,12 @@
 //! A message of the queue: an alert, and what it does to its rollout's incident.
 
 use crate::incident::{self, Effect};
-use serin_core::alert::Alert;
-
-/// Longest reason that is passed on.
-const LONGEST_REASON: usize = 1_000;
+use serin_core::alert::{Alert, LONGEST_REASON};
 
 /// An alert on its way.
 pub(crate) struct Message {
     pub(crate) alert: Alert,
-    /// Its JSON as it came, but for a reason that does not end.
+    /// Its JSON as it came, but for a reason that does not end: others may publish to the topic too.
     pub(crate) body: String,
     pub(crate) effect: Effect,
 }

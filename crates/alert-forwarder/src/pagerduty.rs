@@ -1,9 +1,10 @@
 //! PagerDuty: an event of its Events API v2. Alerts of a rollout share one key, so that a resolve closes what was triggered.
 
 use crate::incident::{self, Effect};
-use crate::wording::{PARAGRAPH, Wording, bounded, link, severity, verbatim};
+use crate::wording::link;
 use serde_json::{Map, Value, json};
 use serin_core::alert::Alert;
+use serin_core::wording::{PARAGRAPH, Wording, bounded, verbatim};
 
 /// Where events go, unless the secret names another region.
 pub(crate) const URL: &str = "https://events.pagerduty.com/v2/enqueue";
@@ -31,7 +32,7 @@ pub(crate) fn event(routing_key: &str, alert: &Alert) -> Option<Value> {
                     "component": bounded(&alert.flow_id, LONGEST_KEY, verbatim),
                     "group": "Serin",
                     "class": bounded(&alert.incident_type, LONGEST_KEY, verbatim),
-                    "severity": severity(alert.severity),
+                    "severity": alert.severity.name(),
                     "timestamp": alert.timestamp.to_string(),
                     "custom_details": details(alert),
                 },

@@ -2,9 +2,9 @@
 //! answer's body, and with a close code that every instance words for itself. All rows of a rollout carry one correlation id.
 
 use crate::incident::{self, Effect, Impact};
-use crate::wording::{Wording, bounded, verbatim};
 use serde_json::{Value, json};
 use serin_core::alert::{Alert, Severity};
+use serin_core::wording::{Wording, bounded, verbatim};
 
 /// The table's address below the instance's.
 pub(crate) const PATH: [&str; 4] = ["api", "now", "table", "incident"];

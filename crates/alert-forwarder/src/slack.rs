@@ -1,9 +1,10 @@
 //! Slack: an incoming webhook's message in blocks, with a text for notifications. Nothing in an alert can mention anybody or hide a
 //! link behind other words.
 
-use crate::wording::{PARAGRAPH, Wording, bounded, link};
+use crate::wording::link;
 use serde_json::{Value, json};
 use serin_core::alert::Alert;
+use serin_core::wording::{PARAGRAPH, Wording, bounded};
 
 const LONGEST_HEADER: usize = 150;
 /// A section takes 3000 characters; three paragraphs of steps share one.

@@ -194,7 +194,9 @@ fn safe(url: &str) -> Result<Url, &'static str> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::wording::samples::rollback;
     use serde_json::json;
+    use serin_core::alert::Alert;
 
     #[test]
     fn only_https_and_the_loopback_address_are_targets() {
@@ -261,5 +263,72 @@ mod tests {
             let refused = Target::parse(&bad.to_string()).unwrap_err();
             assert!(!refused.contains("hunter2") && refused.starts_with("the "), "{refused}");
         }
+    }
+
+    /// Every text in a payload.
+    fn texts(payload: &Value) -> Vec<&str> {
+        match payload {
+            Value::String(text) => vec![text],
+            Value::Array(parts) => parts.iter().flat_map(texts).collect(),
+            Value::Object(fields) => fields.values().flat_map(texts).collect(),
+            _ => vec![],
+        }
+    }
+
+    #[test]
+    fn no_reason_becomes_more_than_text_at_any_target() {
+        let reasons = [
+            "<!channel> <!here> <@U024BE7LH> <!subteam^S1|all>",
+            "@everyone @channel <at>everyone</at>",
+            "`rm -rf /` ```x``` *bold* _i_ ~s~ # h",
+            "[here](https://evil.example) <https://evil.example|here> ![i](https://evil.example/i.png)",
+            "{{DATE(2026-11-20T09:00:00Z,SHORT)}} ${secret} [code]<script>alert(1)</script>[/code]",
+            "a\r\nRunbook: https://evil.example\u{2028}\0\x1b[31m\u{202e}txet",
+            "\"},{\"event_action\":\"resolve\"",
+        ];
+        let long = reasons.concat().repeat(30);
+        assert!(long.chars().count() > 10_000);
+        let at = "https://h.example";
+        for (kind, secret) in [
+            ("webhook", json!({"url": at})),
+            ("pagerduty", json!({"routing_key": "0123456789abcdef0123456789abcdef"})),
+            ("slack", json!({"url": at})),
+            ("teams", json!({"url": at})),
+            ("servicenow", json!({"url": at, "user": "u", "password": "p"})),
+        ] {
+            let mut secret = secret;
+            secret["kind"] = json!(kind);
+            let target = Target::parse(&secret.to_string()).unwrap();
+            let sent = |reason: &str| -> Value {
+                let alert = Alert { reason: reason.to_owned(), ..rollback() };
+                let message = Message::parse(serde_json::to_string(&alert).unwrap()).unwrap();
+                serde_json::from_str(&target.request(&message, Timestamp::UNIX_EPOCH).unwrap().body).unwrap()
+            };
+            let plain = sent("plain");
+            for reason in reasons.into_iter().chain([long.as_str()]) {
+                let payload = sent(reason);
+                let shown = texts(&payload);
+                assert_eq!(shown.len(), texts(&plain).len(), "{kind}: {reason} is one text among the others");
+                if kind == "webhook" {
+                    // For programs: as it is, within JSON.
+                    assert_eq!(payload["reason"].as_str().unwrap(), reason.chars().take(1_000).collect::<String>());
+                    continue;
+                }
+                crate::schema::check(kind, &payload);
+                let lines = |payload: &Value| texts(payload).iter().map(|text| text.lines().count()).sum::<usize>();
+                assert_eq!(lines(&payload), lines(&plain), "{kind}: {reason} adds no line");
+                for text in shown {
+                    let hidden = text.chars().find(|c| (c.is_control() && *c != '\n') || ('\u{2028}'..='\u{202e}').contains(c));
+                    assert_eq!(hidden, None, "{kind}: {text:?}");
+                    assert!(text.chars().count() < 3_000, "{kind}: {} characters", text.chars().count());
+                    // Slack alone reads markup in what it gets; the others' fields know none.
+                    let markup = ["<!", "<@", "<http", "`", "*bold*", "~s~"].iter().find(|mark| text.contains(**mark));
+                    assert!(kind != "slack" || markup.is_none(), "{text}");
+                }
+            }
+        }
+        // Teams reads Markdown in a TextBlock, and in nothing that a card of ours has.
+        let card = crate::teams::message(&Alert { reason: long, ..rollback() }).to_string();
+        assert!(card.contains(r#""type":"TextRun""#) && !card.contains(r#""type":"TextBlock""#));
     }
 }

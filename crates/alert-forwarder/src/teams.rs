@@ -1,8 +1,9 @@
 //! Microsoft Teams: an adaptive card for a Workflows webhook. All text is in runs, which know no Markdown, so nothing is escaped.
 
-use crate::wording::{Wording, bounded, link, verbatim};
+use crate::wording::link;
 use serde_json::{Value, json};
 use serin_core::alert::{Alert, Severity};
+use serin_core::wording::{Wording, bounded, verbatim};
 
 /// A message of more than 28 KB is refused; ten such parts of four-byte characters are less.
 const LONGEST_PART: usize = 600;

@@ -6,23 +6,30 @@
 //! | `FLOW#main_ivr` | `ENTRY#000000000012` | the stored bytes of an entry |
 //! | `FLOW#main_ivr` | `WINDOWS#r-…#2026-11-20T09` | the windows of one hour |
 //! | `FLOW#main_ivr` | `SUMMARY#r-…` | what the hours before the latest ones told the sequential judge; made again if it is lost |
-//! | `FLOW#main_ivr` | `QUARANTINE#hash`, `GOOD#flow#version` | what must not, and what may, run again |
+//! | `FLOW#main_ivr` | `QUARANTINE#hash` | a configuration that must not run again |
+//! | `FLOW#main_ivr` | `GOOD#flow#time#version` | a version that proved healthy; only ever added |
 //! | `ACTIVE` | `main_ivr` | a flow that ticks visit, until when |
 //! | `OUTBOX` | notice id | a notice to be sent |
 //! | `STAGE` | `TICK`, `RESTORATION` | last tick; the right to restore |
+//! | `RESTRICTION` | id | a maintenance window, a freeze or a stop |
+//! | `DELIVERED#webhook` | `main_ivr/r-…/7` | an alert that opened an incident has arrived at that target; by [`crate::deliveries`] |
 
-use crate::{Config, said};
+use crate::{Config, S3Exports, said};
 use aws_sdk_dynamodb::error::SdkError;
 use aws_sdk_dynamodb::operation::transact_write_items::TransactWriteItemsError;
 use aws_sdk_dynamodb::types::{AttributeValue, Put, TransactWriteItem, Update};
 use jiff::{SignedDuration, Timestamp};
-use serin_controller::ports::{ActiveFlow, Authority, Book, Commit, Lease, Ledger, LedgerError, Notice, Topic};
-use serin_core::ledger::{Hash, StoredEntry};
+use serin_controller::ports::{ActiveFlow, Authority, Book, Commit, KnownGood, Lease, Ledger, LedgerError, Notice, Topic};
+use serin_core::calendar::{Restriction, When};
+use serin_core::ledger::{Archive, BrokenLedger, Hash, Head, StoredEntry};
 use serin_core::measurement::{Comparison, Counts, Queue, Times, Window};
 use serin_core::rollout::FlowName;
 use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
 
-type Item = HashMap<String, AttributeValue>;
+pub(crate) type Item = HashMap<String, AttributeValue>;
+
+const RESTRICTION: &str = "RESTRICTION";
 
 /// How long measurements are kept; entries are kept for ever.
 const WINDOWS_KEPT: SignedDuration = SignedDuration::from_hours(24 * 90);
@@ -32,12 +39,18 @@ const WINDOWS_KEPT: SignedDuration = SignedDuration::from_hours(24 * 90);
 pub struct DynamoLedger {
     client: aws_sdk_dynamodb::Client,
     table: String,
+    exports: Option<Arc<S3Exports>>,
 }
 
 impl DynamoLedger {
     /// With the table's name.
     pub fn new(config: &Config, table: String) -> DynamoLedger {
-        DynamoLedger { client: aws_sdk_dynamodb::Client::new(config), table }
+        DynamoLedger { client: aws_sdk_dynamodb::Client::new(config), table, exports: None }
+    }
+
+    /// That also keeps exports, in a bucket.
+    pub fn with_exports(self, exports: S3Exports) -> DynamoLedger {
+        DynamoLedger { exports: Some(Arc::new(exports)), ..self }
     }
 
     async fn get(&self, pk: String, sk: String) -> Result<Option<Item>, LedgerError> {
@@ -98,9 +111,33 @@ impl Ledger for DynamoLedger {
         };
         let hash = serin_core::ledger::verify(&book.entries, first - 1, base)?;
         if hash != book.head_hash {
-            return Err(serin_core::ledger::BrokenLedger::Rewritten { revision: book.revision + 1 }.into());
+            return Err(BrokenLedger::OtherHead { revision: book.revision }.into());
         }
         Ok(book)
+    }
+
+    async fn archive(&self, flow: &FlowName) -> Result<Archive, LedgerError> {
+        let mut archive = Archive::default();
+        // What is recorded between the two reads belongs to a later head. Such a one is there at the next try.
+        for _ in 0..3 {
+            let head = self.get(flow_key(flow), "HEAD".into()).await?;
+            let head = head.map(|head| {
+                let (revision, first_revision) = (number(&head, "revision")? as u64, number(&head, "first_revision").unwrap_or(0) as u64);
+                Ok::<_, LedgerError>(Head { revision, hash: Hash::from_stored(string(&head, "head_hash")?), first_revision })
+            });
+            archive.head = head.transpose()?;
+            let items = self.query(flow_key(flow), entry_key(0), "ENTRY#~".into()).await?;
+            // One that is not as we write them is for whoever checks it.
+            let stored = |item: &Item| {
+                let place = string(item, "sk").ok().and_then(|sk| sk.strip_prefix("ENTRY#")?.parse().ok());
+                (place.unwrap_or(0), string(item, "entry").unwrap_or_default())
+            };
+            archive.entries = items.iter().map(stored).collect();
+            if archive.entries.last().map(|(place, _)| *place) == archive.head.as_ref().map(|head| head.revision).filter(|r| *r > 0) {
+                break;
+            }
+        }
+        Ok(archive)
     }
 
     async fn lease(&self, flow: &FlowName, owner: &str, now: Timestamp, until: Timestamp) -> Result<Lease, LedgerError> {
@@ -241,6 +278,49 @@ impl Ledger for DynamoLedger {
         Ok(self.get(flow_key(flow), format!("QUARANTINE#{configuration}")).await?.is_some())
     }
 
+    async fn known_good(&self, flow: &FlowName, genesys_flow: &str) -> Result<Vec<KnownGood>, LedgerError> {
+        let good = good_key(genesys_flow);
+        let items = self.query(flow_key(flow), good.clone(), format!("{good}~")).await?;
+        let read = |item: &Item| {
+            Ok(KnownGood {
+                flow: genesys_flow.to_owned(),
+                version: string(item, "version")?,
+                hash: string(item, "configuration")?,
+                healthy_at: time(item, "healthy_at").unwrap_or_default(),
+            })
+        };
+        items.iter().rev().map(read).collect()
+    }
+
+    async fn keep_export(&self, name: &str, export: &str) -> Result<Option<String>, LedgerError> {
+        match &self.exports {
+            Some(exports) => exports.keep(name, export.as_bytes()).await.map(Some).map_err(LedgerError::Unavailable),
+            None => Ok(None),
+        }
+    }
+
+    fn keeps_exports(&self) -> bool {
+        self.exports.is_some()
+    }
+
+    async fn restrictions(&self) -> Result<Vec<Restriction>, LedgerError> {
+        let read = |item: &Item| {
+            let unreadable = |e: serde_json::Error| LedgerError::Unavailable(format!("a restriction cannot be read: {e}"));
+            serde_json::from_str(&string(item, "restriction")?).map_err(unreadable)
+        };
+        self.query(RESTRICTION.into(), " ".into(), "~".into()).await?.iter().map(read).collect()
+    }
+
+    async fn restrict(&self, restriction: &Restriction) -> Result<(), LedgerError> {
+        let mut item = key(RESTRICTION.into(), restriction.id.clone());
+        item.insert("restriction".into(), text(serde_json::to_string(restriction).expect("a restriction has no map")));
+        if let When::Once { until: Some(until), .. } = restriction.when {
+            item.insert("expires_at".into(), int((until + WINDOWS_KEPT).as_second()));
+        }
+        self.client.put_item().table_name(&self.table).set_item(Some(item)).send().await.map_err(unavailable)?;
+        Ok(())
+    }
+
     async fn restoration(&self, flow: &FlowName, now: Timestamp, until: Timestamp) -> Result<bool, LedgerError> {
         let update = self
             .client
@@ -327,10 +407,12 @@ impl DynamoLedger {
             item.insert("rollout".into(), text(&commit.entry.entry.rollout));
             items.push(self.put(item, false)?);
         }
-        if let Some((flow_id, version, hash)) = &commit.known_good {
-            let mut item = key(pk, format!("GOOD#{flow_id}#{version}"));
+        for KnownGood { flow, version, hash, healthy_at } in &commit.known_good {
+            let at = healthy_at.as_millisecond();
+            let mut item = key(pk.clone(), format!("{}{at:015}#{version}", good_key(flow)));
+            item.insert("version".into(), text(version));
             item.insert("configuration".into(), text(hash));
-            item.insert("healthy_at".into(), int(commit.entry.entry.at.as_millisecond()));
+            item.insert("healthy_at".into(), int(at));
             items.push(self.put(item, false)?);
         }
         for notice in &commit.notices {
@@ -450,6 +532,10 @@ fn entry_key(revision: u64) -> String {
     format!("ENTRY#{revision:012}")
 }
 
+fn good_key(genesys_flow: &str) -> String {
+    format!("GOOD#{genesys_flow}#")
+}
+
 fn windows_key(rollout: &str, at: Timestamp) -> String {
     format!("WINDOWS#{rollout}#{}", at.strftime("%Y-%m-%dT%H"))
 }
@@ -458,7 +544,7 @@ fn summary_key(rollout: &str) -> String {
     format!("SUMMARY#{rollout}")
 }
 
-fn key(pk: String, sk: String) -> Item {
+pub(crate) fn key(pk: String, sk: String) -> Item {
     HashMap::from([("pk".to_owned(), text(pk)), ("sk".to_owned(), text(sk))])
 }
 
@@ -466,7 +552,7 @@ fn text(value: impl Into<String>) -> AttributeValue {
     AttributeValue::S(value.into())
 }
 
-fn int(value: i64) -> AttributeValue {
+pub(crate) fn int(value: i64) -> AttributeValue {
     AttributeValue::N(value.to_string())
 }
 

@@ -1,6 +1,8 @@
-//! Adapter: DynamoDB (the truth), Parameter Store (the projection) and SNS (what is told), over one client each.
+//! Adapter: DynamoDB (the truth), Parameter Store (the projection), SNS (what is told) and S3 (exports), over one client each.
 
 pub mod clock;
+pub mod deliveries;
+pub mod exports;
 pub mod ledger;
 pub mod log;
 pub mod notifier;
@@ -9,13 +11,15 @@ pub mod secret;
 pub mod settings;
 
 pub use clock::WallClock;
+pub use deliveries::DynamoDeliveries;
+pub use exports::S3Exports;
 pub use ledger::DynamoLedger;
 pub use notifier::SnsNotifier;
 pub use parameters::ParameterStore;
 pub use secret::SecureParameter;
 
 use aws_config::{BehaviorVersion, SdkConfig};
-use aws_smithy_http_client::tls;
+use aws_smithy_http_client::tls::{Provider, rustls_provider::CryptoMode};
 use std::time::Duration;
 
 /// The shared configuration of all clients.
@@ -24,14 +28,28 @@ pub type Config = SdkConfig;
 /// Reads region, credentials and endpoints as every AWS tool does, with one HTTP client (rustls on ring) and bounded time: a call
 /// that hangs must not cost the tick.
 pub async fn load() -> Config {
-    let http =
-        aws_smithy_http_client::Builder::new().tls_provider(tls::Provider::Rustls(tls::rustls_provider::CryptoMode::Ring)).build_https();
+    let http = aws_smithy_http_client::Builder::new().tls_provider(tls()).build_https();
     let timeouts = aws_config::timeout::TimeoutConfig::builder()
         .connect_timeout(Duration::from_secs(2))
         .operation_attempt_timeout(Duration::from_secs(3))
         .operation_timeout(Duration::from_secs(10))
         .build();
     aws_config::defaults(BehaviorVersion::latest()).http_client(http).timeout_config(timeouts).load().await
+}
+
+/// The one TLS stack.
+fn tls() -> Provider {
+    Provider::Rustls(CryptoMode::Ring)
+}
+
+/// The same for calls that are worth 3 s and no more.
+pub fn hurried(config: Config) -> Config {
+    let timeouts = aws_config::timeout::TimeoutConfig::builder()
+        .connect_timeout(Duration::from_secs(1))
+        .operation_attempt_timeout(Duration::from_secs(2))
+        .operation_timeout(Duration::from_secs(3))
+        .build();
+    config.into_builder().timeout_config(timeouts).build()
 }
 
 /// What an AWS error says, without the layers around it.

@@ -2,7 +2,9 @@
 
 use crate::Config;
 use aws_sdk_sns::types::MessageAttributeValue;
+use serde_json::json;
 use serin_controller::ports::{Notice, Notifier, Topic};
+use serin_core::alert::Alert;
 
 /// The two topics.
 #[derive(Debug, Clone)]
@@ -25,11 +27,40 @@ impl Notifier for SnsNotifier {
             Topic::Alerts => &self.alerts,
             Topic::Rollback => &self.rollback,
         };
-        let mut publish = self.client.publish().topic_arn(topic).subject(&notice.subject).message(&notice.body);
+        let mut publish = self.client.publish().topic_arn(topic).subject(&notice.subject);
+        publish = match readable(notice) {
+            Some(message) => publish.message_structure("json").message(message),
+            None => publish.message(&notice.body),
+        };
         for (name, value) in &notice.attributes {
             let value = MessageAttributeValue::builder().data_type("String").string_value(value).build();
             publish = publish.message_attributes(name, value.map_err(|e| e.to_string())?);
         }
         publish.send().await.map(|_| ()).map_err(|e| format!("{topic}: {}", crate::said(e)))
+    }
+}
+
+/// The alert for each kind of subscription: as it is for programs, readable for people. `None` if it is no alert.
+fn readable(notice: &Notice) -> Option<String> {
+    let alert: Alert = (notice.topic == Topic::Alerts).then(|| serde_json::from_str(&notice.body).ok()).flatten()?;
+    Some(json!({"default": notice.body, "email": alert.email(), "sms": alert.sms()}).to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::Value;
+    use std::collections::BTreeMap;
+
+    #[test]
+    fn programs_get_the_alert_as_it_is_and_people_get_it_readable() {
+        let alert = Alert::storm(950, 420, jiff::Timestamp::UNIX_EPOCH);
+        let body = serde_json::to_string(&alert).expect("json");
+        let notice = |topic| Notice { id: String::new(), topic, subject: alert.subject(), body: body.clone(), attributes: BTreeMap::new() };
+        let sent: Value = serde_json::from_str(&readable(&notice(Topic::Alerts)).expect("an alert")).expect("json");
+        // What has no form of its own (sqs, https, lambda, email-json) gets the default.
+        assert_eq!(sent, json!({"default": body, "email": alert.email(), "sms": alert.sms()}));
+        assert_eq!(readable(&notice(Topic::Rollback)), None);
+        assert_eq!(readable(&Notice { body: "hello".into(), ..notice(Topic::Alerts) }), None);
     }
 }

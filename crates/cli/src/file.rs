@@ -4,18 +4,22 @@ use anyhow::{Context, anyhow};
 use serin_core::rollout::Plan;
 use std::path::Path;
 
-/// Longer than any rollout file; a wrong path must not be read into memory whole.
+/// Longer than any rollout file or alert; a wrong path must not be read into memory whole.
 const MOST_BYTES: u64 = 64 * 1024;
 
 /// Reads and checks a rollout file.
 pub(crate) fn read(path: &Path) -> anyhow::Result<Plan> {
+    parse(&text(path, "rollout file")?).map_err(|error| anyhow!("{}: {error}", path.display()))
+}
+
+/// The text of a file that a person named as such.
+pub(crate) fn text(path: &Path, what: &str) -> anyhow::Result<String> {
     let shown = path.display();
-    let length = std::fs::metadata(path).with_context(|| format!("rollout file {shown} cannot be read"))?.len();
+    let length = std::fs::metadata(path).with_context(|| format!("{what} {shown} cannot be read"))?.len();
     if length > MOST_BYTES {
-        return Err(anyhow!("{shown}: {length} bytes are not accepted: a rollout file has at most {MOST_BYTES}"));
+        return Err(anyhow!("{shown}: {length} bytes are not accepted: {what}s have at most {MOST_BYTES}"));
     }
-    let text = std::fs::read_to_string(path).with_context(|| format!("rollout file {shown} cannot be read"))?;
-    parse(&text).map_err(|error| anyhow!("{shown}: {error}"))
+    std::fs::read_to_string(path).with_context(|| format!("{what} {shown} cannot be read"))
 }
 
 fn parse(text: &str) -> Result<Plan, String> {

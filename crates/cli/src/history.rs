@@ -1,4 +1,4 @@
-//! Recorded histories: `serin ledger FLOW --export` writes one, `serin replay FILE` reads one and asks what other policies had done.
+//! Recorded histories: `serin ledger export FLOW` writes one, `serin replay FILE` reads one and asks what other policies had done.
 //!
 //! A file is JSON lines in one of two forms: decision protocol 1 as a harness spoke it, or ledger entries followed by the windows
 //! that were measured. Reading is here; `walk` asks the policies and prints.
@@ -35,7 +35,7 @@ const MOST_MINUTES: i64 = 10_000_000;
 const AFTERWARDS: SignedDuration = SignedDuration::from_mins(10);
 
 /// What is accepted, said with every refusal of a line.
-const ACCEPTED: &str = "accepted are lines of decision protocol 1 (`init`, `tick`, `end`) and of `serin ledger FLOW --export`";
+const ACCEPTED: &str = "accepted are lines of decision protocol 1 (`init`, `tick`, `end`) and of `serin ledger export FLOW`";
 
 /// One rollout as it was recorded.
 #[derive(Debug)]
@@ -419,7 +419,7 @@ impl Ledger {
             return Err(format!("rollout {name} never sent a call to its canary: there is nothing to replay"));
         };
         if self.windows.is_empty() {
-            return Err(format!("rollout {name} has no windows: write the file with `serin ledger {} --export`", self.rollout.plan.flow));
+            return Err(format!("rollout {name} has no windows: write the file with `serin ledger export {}`", self.rollout.plan.flow));
         }
         short_enough(&name, self.until().duration_since(first.since))?;
         let until = self.until();
@@ -467,6 +467,7 @@ mod tests {
             rollback_target: text("14.0"),
             rollback_hash: text("a"),
             canary_hash: text("b"),
+            ..Snapshot::default()
         };
         let step = |p, base_version| Event::StepStarted { weight: percent(p), base_version };
         let applied = |p, version| Event::WeightApplied { weight: percent(p), version };
@@ -685,9 +686,9 @@ mod tests {
         let entry = |n: usize| entries()[n].bytes.clone();
         let moved = |from: &str, to: &str| vec![INIT.to_owned(), tick(5, 5.0, 0, 200.0).replace(from, to)];
         let cases: Vec<(Vec<String>, &[&str])> = vec![
-            (vec![], &["nothing in it", "init", "--export"]),
-            (vec!["{\"hello\":1}".to_owned()], &["line 1", "neither", "--export"]),
-            (vec!["hello".to_owned()], &["line 1", "--export"]),
+            (vec![], &["nothing in it", "init", "ledger export"]),
+            (vec!["{\"hello\":1}".to_owned()], &["line 1", "neither", "ledger export"]),
+            (vec!["hello".to_owned()], &["line 1", "ledger export"]),
             (vec!["[1]".to_owned()], &["line 1"]),
             (vec!["{\"type\":\"note\"}".to_owned()], &["line 1", "note", "init"]),
             (vec![tick(5, 5.0, 0, 200.0)], &["line 1", "before any init"]),
@@ -704,10 +705,10 @@ mod tests {
             (moved("\"t_min\":5,", ""), &["line 2", "t_min"]),
             (vec![entry(1)], &["line 1", "Requested"]),
             (vec![entry(0), entry(2)], &["line 2", "entry 2 is missing"]),
-            (vec![entry(0).replace("because", "BECAUSE"), entry(1)], &["line 2", "bytes before it were changed"]),
+            (vec![entry(0).replace("because", "BECAUSE"), entry(1)], &["line 2", "does not follow from entry 1"]),
             (vec![entry(0).replace("\"schema\":1", "\"schema\":9")], &["line 1", "schema 9"]),
             (vec![entry(0), entry(1)], &["never sent a call"]),
-            (exported()[..entries().len()].to_vec(), &["no windows", "serin ledger main_ivr --export"]),
+            (exported()[..entries().len()].to_vec(), &["no windows", "serin ledger export main_ivr"]),
             (exported().into_iter().map(|l| l.replace("2026-11-20T09:30:00Z", "2026-11-20T09:30:07Z")).collect(), &["whole minute"]),
             (exported().into_iter().map(|l| l.replace("2026-11-20T09:30:00Z", "9999-11-20T09:30:00Z")).collect(), &["2000 to 2199"]),
         ];

@@ -1,12 +1,14 @@
 //! serin, the operator's and the pipeline's tool.
 #![allow(clippy::print_stdout)] // what a command has to say goes to standard output
 
+mod calendar;
 mod file;
 mod genesys;
 mod history;
 mod plan;
 mod replay;
 mod show;
+mod verify;
 
 use anyhow::{Context, anyhow};
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -15,9 +17,11 @@ use serin_aws::{DynamoLedger, ParameterStore, WallClock};
 use serin_controller::evaluate::recall;
 use serin_controller::intervene::{Action, Gate, Request, gate, intervene, start};
 use serin_controller::ports::{Ledger, Parameters};
-use serin_controller::record::{Opened, open};
+use serin_controller::record::open;
+use serin_core::calendar::Kind;
+use serin_core::ledger::StoredEntry;
 use serin_core::policy::LowVolume;
-use serin_core::rollout::{FlowName, Plan, Strategy};
+use serin_core::rollout::{FlowName, Plan, Rollout, Strategy};
 use serin_core::summary::hour;
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -93,14 +97,9 @@ enum Command {
         /// One flow; without it, every flow that is watched
         flow: Option<FlowName>,
     },
-    /// What was recorded of the latest rollout, oldest first, chain checked
-    Ledger {
-        /// The flow
-        flow: FlowName,
-        /// JSON lines for `serin replay`: the stored entries, then what was measured, minute by minute
-        #[arg(long)]
-        export: bool,
-    },
+    /// What was recorded of a flow: show it, check it, copy it
+    #[command(subcommand)]
+    Ledger(Records),
     /// What a rollout could see, and by when, at so many calls an hour; nothing is contacted
     Plan(plan::Args),
     /// Hold a rollout at its weight
@@ -116,11 +115,36 @@ enum Command {
     Abort(On),
     /// End a rollout: calls go to stable at once, and the canary flow is put back
     Rollback(On),
+    /// Send all calls of a rollout to one side at once, for the day on which the other is the broken one
+    Intervene {
+        #[command(flatten)]
+        on: On,
+        /// Which side. `stable` ends the rollout, as `serin abort` does; `canary` lets it go on with all calls, at the next tick
+        #[arg(long, value_enum)]
+        to: Side,
+    },
     /// Say that things were put right by hand after NeedsHuman
     Clear(On),
+    /// Times in which errors are expected
+    Maintenance {
+        #[command(subcommand)]
+        what: calendar::Maintenance,
+    },
+    /// Set a time in which nothing starts and nothing rises; a failed verdict rolls back as ever
+    ///
+    /// `serin maintenance list` shows it, `serin maintenance end` ends it before its time.
+    Freeze(calendar::Period),
+    /// Take all calls of every rollout to stable, and let nothing start or rise until --end
+    StopAll {
+        /// End the stop
+        #[arg(long)]
+        end: bool,
+        #[command(flatten)]
+        why: Why,
+    },
     /// What policies would have done with a recorded history, side by side; nothing is contacted
     Replay {
-        /// JSON lines of decision protocol 1, or of `serin ledger FLOW --export`
+        /// JSON lines of decision protocol 1, or of `serin ledger export FLOW`
         #[arg(required_unless_present = "stdio")]
         file: Option<PathBuf>,
         /// Compare this one: sequential, threshold, hysteresis, consecutive, not-worse, or a YAML file (a policy or a rollout file).
@@ -151,10 +175,43 @@ enum Command {
         #[arg(long)]
         yes: bool,
     },
-    /// May a flow be deployed now? 0 yes, 10 a rollout is not finished, 11 lockout, 20 could not tell (a no)
+    /// May a flow be deployed now? 0 yes, 10 a rollout is not finished, 11 lockout, 12 maintenance, freeze or stop, 20 could not tell (a no)
     Gate {
         /// The flow
         flow: FlowName,
+    },
+}
+
+/// Where calls go.
+#[derive(Clone, Copy, PartialEq, ValueEnum)]
+enum Side {
+    /// To the canary flow
+    Canary,
+    /// To the stable flow
+    Stable,
+}
+
+#[derive(Subcommand)]
+enum Records {
+    /// What was recorded of the latest rollout, oldest first, its chain checked
+    Show {
+        /// The flow
+        flow: FlowName,
+    },
+    /// Is the whole ledger what it was? 0 yes, 10 no, 20 could not tell (a no)
+    ///
+    /// Reads every entry since the flow is known and checks the chain of hashes from the first to the head, that every rollout can
+    /// have happened, and the entry that an anchor names.
+    Verify(verify::Args),
+    /// Copy the latest rollout as JSON lines: the stored entries byte for byte, then what was measured, minute by minute
+    ///
+    /// For `serin replay` and `serin ledger verify --file`. Measurements are kept for 90 days, entries for ever.
+    Export {
+        /// The flow
+        flow: FlowName,
+        /// Every rollout since the flow is known, to keep and to check; `serin replay` wants one that was measured
+        #[arg(long)]
+        all: bool,
     },
 }
 
@@ -178,18 +235,20 @@ struct Why {
 
 /// Exit code of a command that could not be done.
 const FAILED: u8 = 1;
-/// Exit code of a gate that could not tell.
+/// Exit code of a ledger that is not what it was.
+const BROKEN: u8 = 10;
+/// Exit code of a gate or a check that could not tell.
 const COULD_NOT_TELL: u8 = 20;
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> ExitCode {
     let cli = Cli::parse();
-    let asks_gate = matches!(cli.command, Command::Gate { .. });
+    let tells = matches!(cli.command, Command::Gate { .. } | Command::Ledger(Records::Verify(_)));
     match run(cli).await {
         Ok(code) => code,
         Err(error) => {
             eprintln!("error: {error:#}");
-            ExitCode::from(if asks_gate { COULD_NOT_TELL } else { FAILED })
+            ExitCode::from(if tells { COULD_NOT_TELL } else { FAILED })
         }
     }
 }
@@ -220,6 +279,7 @@ async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
             plan::show(args, place.output == Output::Json)?;
             return Ok(ExitCode::SUCCESS);
         }
+        Command::Ledger(Records::Verify(args @ verify::Args { file: Some(file), .. })) => return verify::copy(file, args, place.output),
         _ => {}
     }
     if place.time.is_some() && place.stage != "local" {
@@ -258,11 +318,18 @@ async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
             }
         }
         Command::Status { flow } => status(&place, &ledger, &parameters, flow, now).await?,
-        Command::Ledger { flow, export } => {
-            let opened = open(&ledger, &flow).await?;
-            match export {
-                true => exported(&ledger, &opened).await?,
-                false => show::ledger(&opened, place.output == Output::Json)?,
+        Command::Ledger(Records::Show { flow }) => show::ledger(&open(&ledger, &flow).await?, place.output == Output::Json)?,
+        Command::Ledger(Records::Verify(args)) => return verify::table(&ledger, args, place.output).await,
+        Command::Ledger(Records::Export { flow, all: false }) => exported(&ledger, &[open(&ledger, &flow).await?.book.entries]).await?,
+        Command::Ledger(Records::Export { flow, all: true }) => {
+            let archive = ledger.archive(&flow).await?;
+            match archive.audit(&flow, None) {
+                Ok(audited) => exported(&ledger, &audited.rollouts).await?,
+                // What is stored is copied all the same: it is evidence.
+                Err(broken) => {
+                    print(&archive.entries.into_iter().map(|(_, bytes)| bytes).collect::<Vec<_>>().join("\n"))?;
+                    return Err(anyhow!("the copy has every entry as it is stored, without measurements, because {broken}"));
+                }
             }
         }
         Command::Pause(on) => hands.act(on, Action::Pause).await?,
@@ -270,13 +337,17 @@ async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Resume(on) => hands.act(on, Action::Resume).await?,
         Command::Abort(on) => hands.act(on, Action::Abort).await?,
         Command::Rollback(on) => hands.act(on, Action::Rollback).await?,
+        Command::Intervene { on, to } => hands.act(on, if to == Side::Canary { Action::ToCanary } else { Action::Abort }).await?,
         Command::Clear(on) => hands.act(on, Action::Clear).await?,
+        Command::Maintenance { what } => hands.maintenance(what, place.output == Output::Json).await?,
+        Command::Freeze(period) => hands.restrict(Kind::Freeze, period).await?,
+        Command::StopAll { end, why } => hands.stop_all(end, why).await?,
         Command::Adopt { ivr, cop, undo, yes, .. } => {
             let plan = plan.context("an adoption has a file")?;
             adopt(&genesys, &ledger, &plan, [&ivr, &cop], undo, yes).await?;
         }
         Command::Gate { flow } => {
-            let answer = gate(&ledger, &WallClock, &flow).await?;
+            let answer = gate(&ledger, &WallClock, &flow, now).await?;
             println!("{flow}: {answer}");
             return Ok(ExitCode::from(answer.exit_code()));
         }
@@ -303,15 +374,17 @@ fn print(text: &str) -> anyhow::Result<()> {
     }
 }
 
-async fn exported(ledger: &DynamoLedger, opened: &Opened) -> anyhow::Result<()> {
-    let windows = match &opened.rollout {
-        Some(rollout) => match rollout.weights.first() {
+/// Writes rollouts, each with what was measured of it.
+async fn exported(ledger: &DynamoLedger, rollouts: &[Vec<StoredEntry>]) -> anyhow::Result<()> {
+    for entries in rollouts.iter().filter(|entries| !entries.is_empty()) {
+        let rollout = Rollout::replay(entries.iter().map(|stored| &stored.entry))?;
+        let windows = match rollout.weights.first() {
             Some(first) => ledger.windows(&rollout.plan.flow, &rollout.id, hour(first.since)).await?,
             None => Vec::new(),
-        },
-        None => Vec::new(),
-    };
-    print(&history::export(&opened.book.entries, &windows).collect::<Vec<_>>().join("\n"))
+        };
+        print(&history::export(entries, &windows).collect::<Vec<_>>().join("\n"))?;
+    }
+    Ok(())
 }
 
 /// What a person's command needs.
@@ -348,11 +421,11 @@ async fn adopt(
         return Err(anyhow!("strategy {} needs no traffic cop: there is nothing to adopt", plan.strategy.name()));
     }
     // In the middle of a rollout the way back would take its canary's calls along.
-    match gate(ledger, &WallClock, &plan.flow).await? {
+    match gate(ledger, &WallClock, &plan.flow, Timestamp::now()).await? {
         Gate::RolloutUnfinished { rollout, phase } => {
             return Err(anyhow!("flow {}: rollout {rollout} stands at {phase}; end it first. Nothing was changed", plan.flow));
         }
-        Gate::Open | Gate::Lockout { .. } => {}
+        Gate::Open | Gate::Restricted(_) | Gate::Lockout { .. } => {}
     }
     let adoption = genesys::Adoption::plan(genesys.connect()?, ivr, plan.stable_flow(), cop, undo).await?;
     println!("{}", adoption.described());
@@ -378,6 +451,7 @@ async fn status(
         Some(flow) => vec![flow],
         None => ledger.active().await?.into_iter().map(|active| active.flow).collect(),
     };
+    let restrictions = ledger.restrictions().await?;
     let mut lines = Vec::new();
     for flow in flows {
         let opened = open(ledger, &flow).await?;
@@ -386,7 +460,7 @@ async fn status(
             Some(rollout) => Some(recall(ledger, &flow, rollout).await?),
             None => None,
         };
-        lines.push(show::Line::of(flow, &opened, &seen, recalled.as_ref(), now));
+        lines.push(show::Line::of(flow, &opened, &seen, recalled.as_ref(), &restrictions, now));
     }
     show::status(&lines, place.output == Output::Json)
 }

@@ -4,6 +4,7 @@ use jiff::Timestamp;
 use serde::Serialize;
 use serin_controller::evaluate::Recalled;
 use serin_controller::record::Opened;
+use serin_core::calendar::{Restriction, forgiven, in_force};
 use serin_core::decision::{Facts, decide};
 use serin_core::explain::{Explanation, explain};
 use serin_core::measurement::{Comparison, Counts, Metric};
@@ -29,12 +30,20 @@ pub(crate) struct Line {
 }
 
 impl Line {
-    pub(crate) fn of(flow: FlowName, opened: &Opened, seen: &Seen, recalled: Option<&Recalled>, now: Timestamp) -> Line {
+    pub(crate) fn of(
+        flow: FlowName,
+        opened: &Opened,
+        seen: &Seen,
+        recalled: Option<&Recalled>,
+        restrictions: &[Restriction],
+        now: Timestamp,
+    ) -> Line {
+        let (restricted, forgiven) = (in_force(restrictions, &flow, now), forgiven(restrictions, &flow, now));
         let rollout = opened.rollout.as_ref();
         let watched = rollout.filter(|r| r.phase.is_watched()).zip(recalled);
-        let analysis = watched.map(|(rollout, recalled)| recalled.judge(rollout, now));
+        let analysis = watched.map(|(rollout, recalled)| recalled.judge(rollout, &forgiven, now));
         let explanation = watched.zip(analysis.as_ref()).map(|((rollout, _), analysis)| {
-            let facts = Facts { rollout, seen, analysis: Some(analysis), drift: None, now };
+            let facts = Facts { rollout, seen, analysis: Some(analysis), drift: None, restricted: &restricted, now };
             explain(&decide(&facts), &facts)
         });
         Line {

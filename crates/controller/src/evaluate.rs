@@ -15,6 +15,7 @@ use futures::future::join_all;
 use jiff::{SignedDuration, Timestamp};
 use serde::Serialize;
 use serin_core::analysis::{Analysis, Measured, Verdict, analyze};
+use serin_core::calendar::{Restriction, forgiven, in_force, maintenance};
 use serin_core::decision::{Decision, Facts, HoldReason, decide};
 use serin_core::explain::{Explanation, explain};
 use serin_core::measurement::{Comparison, Window, merge, minute};
@@ -162,6 +163,10 @@ struct Visit {
     analysis: Option<Analysis>,
     /// What somebody changed by hand of what is being compared.
     drift: Option<String>,
+    /// Maintenance windows, freezes and stops that concern it.
+    restricted: Vec<Restriction>,
+    /// Maintenance windows of it that are over.
+    forgiven: Vec<Restriction>,
     /// The row that its traffic cop reads, if it was to be read.
     row: Option<Result<Option<Pointer>, String>>,
     /// The weight that callers had when the tick began.
@@ -199,6 +204,15 @@ where
                 unwell.push(format!("flow {} not visited: {error}", flow.flow));
             }
         }
+    }
+    // What cannot be read keeps everything from rising, and nothing from being taken back.
+    let restrictions = ports.ledger.restrictions().await.unwrap_or_else(|error| {
+        tracing::error!(%error, "maintenance windows and freezes not read; nothing rises in this tick");
+        vec![Restriction::unknown(&error.to_string(), now)]
+    });
+    for visit in &mut visits {
+        visit.restricted = in_force(&restrictions, &visit.active.flow, now);
+        visit.forgiven = forgiven(&restrictions, &visit.active.flow, now);
     }
     observe(ports, &mut visits, now).await;
     let fresh = ports.clock.now().duration_since(started) <= STALE_AFTER;
@@ -265,6 +279,8 @@ async fn visit<L: Ledger, P: Parameters, A, N, C>(
         read_from: None,
         analysis: None,
         drift: None,
+        restricted: Vec::new(),
+        forgiven: Vec::new(),
         row: None,
         weight,
         ailing: None,
@@ -287,11 +303,17 @@ pub struct Recalled {
 }
 
 impl Recalled {
-    /// Judges what was measured.
-    pub fn judge(&self, rollout: &Rollout, now: Timestamp) -> Analysis {
+    /// Judges what was measured, but for what was measured in a maintenance window that is over.
+    pub fn judge(&self, rollout: &Rollout, forgiven: &[Restriction], now: Timestamp) -> Analysis {
         let (policy, weights) = (&rollout.plan.policy, rollout.weights.as_slice());
-        let (windows, summary) = (self.windows.as_slice(), self.summary.as_ref());
-        analyze(&Measured { policy, weights, windows, summary, baseline: rollout.baseline }, now)
+        let (windows, summary) = (self.held(forgiven), self.summary.as_ref());
+        let mut analysis = analyze(&Measured { policy, weights, windows: &windows, summary, baseline: rollout.baseline }, now);
+        analysis.watched_until = self.windows.iter().rev().find(|w| w.start >= rollout.in_force.since && w.has_data()).map(|w| w.start);
+        analysis
+    }
+
+    fn held(&self, forgiven: &[Restriction]) -> Vec<Window> {
+        self.windows.iter().filter(|w| !forgiven.iter().any(|window| window.when.covers(w.start))).copied().collect()
     }
 }
 
@@ -379,7 +401,7 @@ async fn observe<L: Ledger, P, A: Analytics, N, C>(ports: &Ports<'_, L, P, A, N,
                     visits[i].analysis = Some(Analysis { verdict: Verdict::Error(unmeasured.to_string()), ..Analysis::before(&[]) });
                     continue;
                 }
-                let mut analysis = visits[i].recalled.judge(visits[i].rollout(), now);
+                let mut analysis = visits[i].recalled.judge(visits[i].rollout(), &visits[i].forgiven, now);
                 // A failed verdict on what is recorded stands; anything else needs eyes.
                 if !matches!(analysis.verdict, Verdict::Fail(_) | Verdict::Unsafe(_)) {
                     analysis.verdict = Verdict::Error(unmeasured.to_string());
@@ -398,7 +420,7 @@ async fn observe<L: Ledger, P, A: Analytics, N, C>(ports: &Ports<'_, L, P, A, N,
                 let fresh: Vec<Window> = fresh.into_iter().filter(|w| w.start >= visit.recalled.from).collect();
                 visit.recalled.windows = merge(&visit.recalled.windows, &fresh);
                 visit.read_from = fresh.first().map(|first| first.start);
-                visit.analysis = Some(visit.recalled.judge(visit.rollout(), now));
+                visit.analysis = Some(visit.recalled.judge(visit.rollout(), &visit.forgiven, now));
             }
         }
     }
@@ -412,12 +434,13 @@ async fn record_measurements(ledger: &impl Ledger, visit: &mut Visit) {
         visit.trouble.push(format!("measurements were not recorded: {error}"));
         return;
     }
-    if visit.analysis.as_ref().is_none_or(|analysis| analysis.evidence.is_none()) {
+    // What is measured in a maintenance window is told apart only while it stands by itself.
+    if maintenance(&visit.restricted).is_some() || visit.analysis.as_ref().is_none_or(|analysis| analysis.evidence.is_none()) {
         return;
     }
     let (rollout, known) = (visit.rollout(), &visit.recalled.summary);
     let course = Course { policy: &rollout.plan.policy, weights: &rollout.weights };
-    let summary = course.summarize(known.clone(), &visit.recalled.windows);
+    let summary = course.summarize(known.clone(), &visit.recalled.held(&visit.forgiven));
     if let Some(summary) = summary.filter(|new| known.as_ref().is_none_or(|known| known.until < new.until)) {
         let kept = serde_json::to_string(&summary).expect("a summary has no map");
         // Without it the next tick reads further back.
@@ -445,7 +468,8 @@ fn decided(visit: &Visit, now: Timestamp, fresh: bool) -> (Decision, Explanation
             &unread
         }
     };
-    let facts = Facts { rollout, seen, analysis: visit.analysis.as_ref(), drift: visit.drift.as_deref(), now };
+    let (analysis, drift) = (visit.analysis.as_ref(), visit.drift.as_deref());
+    let facts = Facts { rollout, seen, analysis, drift, restricted: &visit.restricted, now };
     let decision = match (decide(&facts), &visit.seen) {
         (decision, Err(reason)) if decision.rises() => Decision::Hold(HoldReason::MetricsUnavailable(reason.clone())),
         (decision, _) if decision.rises() && !fresh => {
@@ -841,7 +865,10 @@ async fn project<L: Ledger, P: Parameters, A, N, C: Clock>(
     if repair(visit.rollout(), &seen).zero {
         let written = ports.parameters.put_percentage(&flow, Weight::ZERO, false).await;
         if let (Ok(version), Phase::Paused { .. }) = (&written, &visit.rollout().phase) {
-            let reason = "what was no percentage was replaced by 0".to_owned();
+            let reason = match seen.percentage.as_ref().is_some_and(|(text, _)| text.parse::<Weight>().is_ok()) {
+                true => "calls are on stable: the percentage is 0 now".to_owned(),
+                false => "what was no percentage was replaced by 0".to_owned(),
+            };
             let event = Event::Paused { weight: Weight::ZERO, version: Some(*version), reason: reason.clone() };
             let entry = Record { by: evaluator(), why: reason, event, evidence: None, at: now, recorded_at: ports.clock.now() };
             visit.opened = record(ports.ledger, &flow, &visit.opened, Authority::Lease(lease.clone()), entry).await?;

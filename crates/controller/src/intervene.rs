@@ -4,6 +4,7 @@ use crate::contain::{ContainError, Target, contain};
 use crate::ports::{Authority, Clock, Ledger, LedgerError, Parameters, Rows};
 use crate::record::{Opened, Record, open, record};
 use jiff::{SignedDuration, Timestamp};
+use serin_core::calendar::{Kind, Restriction, When, in_force};
 use serin_core::phase::{Event, Phase};
 use serin_core::rollout::{Actor, Cause, Finalize, FlowName, Plan, Rollout, Strategy};
 use serin_core::weight::Weight;
@@ -25,6 +26,8 @@ pub enum Gate {
         /// Where it stands.
         phase: String,
     },
+    /// A maintenance window, a freeze or a stop.
+    Restricted(Box<Restriction>),
     /// The last rollback is too recent.
     Lockout {
         /// Until when.
@@ -33,12 +36,13 @@ pub enum Gate {
 }
 
 impl Gate {
-    /// Exit code of `serin gate`. 12 (frozen or quarantined) and 20 (could not tell) complete the table.
+    /// Exit code of `serin gate`. 20 (could not tell) completes the table.
     pub fn exit_code(&self) -> u8 {
         match self {
             Gate::Open => 0,
             Gate::RolloutUnfinished { .. } => 10,
             Gate::Lockout { .. } => 11,
+            Gate::Restricted(_) => 12,
         }
     }
 }
@@ -50,6 +54,7 @@ impl fmt::Display for Gate {
             Gate::RolloutUnfinished { rollout, phase } => {
                 write!(f, "closed: rollout {rollout} stands at {phase}; wait for it, or end it with `serin abort`")
             }
+            Gate::Restricted(restriction) => write!(f, "closed: {restriction}"),
             Gate::Lockout { until } => write!(f, "closed: the last rollback was less than 15 minutes ago; open again at {until:.0}"),
         }
     }
@@ -82,19 +87,23 @@ pub struct Request {
     pub stage: String,
 }
 
-/// The gate's answer for a flow.
-pub async fn gate(ledger: &impl Ledger, clock: &impl Clock, flow: &FlowName) -> Result<Gate, LedgerError> {
-    Ok(gate_of(&open(ledger, flow).await?, clock.now()))
+/// The gate's answer for a flow; `now` on the clock that rollouts run by.
+pub async fn gate(ledger: &impl Ledger, clock: &impl Clock, flow: &FlowName, now: Timestamp) -> Result<Gate, LedgerError> {
+    Ok(gate_of(&open(ledger, flow).await?, &ledger.restrictions().await?, flow, [clock.now(), now]))
 }
 
-fn gate_of(opened: &Opened, now: Timestamp) -> Gate {
+/// `now` by the wall clock, which the lockout goes by, and by the rollout's.
+fn gate_of(opened: &Opened, restrictions: &[Restriction], flow: &FlowName, [now, rollouts_now]: [Timestamp; 2]) -> Gate {
     match &opened.rollout {
         Some(rollout) if !rollout.phase.is_finished() => {
             Gate::RolloutUnfinished { rollout: rollout.id.clone(), phase: rollout.phase.to_string() }
         }
         _ => match opened.book.last_rollback.map(|at| at + LOCKOUT) {
             Some(until) if now < until => Gate::Lockout { until },
-            _ => Gate::Open,
+            _ => match in_force(restrictions, flow, rollouts_now).into_iter().next() {
+                Some(restriction) => Gate::Restricted(Box::new(restriction)),
+                None => Gate::Open,
+            },
         },
     }
 }
@@ -131,7 +140,7 @@ pub async fn start(
             before.id, before.plan.canary.flow_id
         )));
     }
-    match gate_of(&opened, clock.now()) {
+    match gate_of(&opened, &ledger.restrictions().await?, &flow, [clock.now(), request.now]) {
         Gate::Open => {}
         closed => return Err(InterventionError::Refused(format!("flow {flow}: the gate is {closed}"))),
     }
@@ -149,6 +158,8 @@ pub enum Action {
     Resume,
     /// Let it rise, where each step waits for a person.
     Approve,
+    /// Send all calls to the canary, for the day on which stable is the broken one.
+    ToCanary,
     /// End it: calls go to stable, the flow stays as it is.
     Abort,
     /// End it: calls go to stable, the canary flow is put back.
@@ -164,6 +175,7 @@ impl Action {
             Action::Pause => "pause",
             Action::Resume => "resume",
             Action::Approve => "approve",
+            Action::ToCanary => "send all calls to the canary",
             Action::Abort => "abort",
             Action::Rollback => "roll back",
             Action::Clear => "clear",
@@ -189,10 +201,17 @@ pub async fn intervene(
             rollout.plan.canary.version
         )));
     }
-    if rollout.is_observed() && matches!(action, Action::Pause | Action::Resume) {
+    if rollout.is_observed() && matches!(action, Action::Pause | Action::Resume | Action::ToCanary) {
         return Err(InterventionError::Refused(format!(
             "flow {flow}: rollout {} is only observed; its percentage is moved by hand, and `serin abort` ends it",
             rollout.id
+        )));
+    }
+    if action == Action::ToCanary && !is_compared(&rollout) {
+        return Err(InterventionError::Refused(format!(
+            "flow {flow}: rollout {} stands at {}, and only from a step, an approval or a pause can its canary get all calls. If stable is broken \
+             and no rollout is open, roll a good version out with `serin start FILE --off-hours-full`",
+            rollout.id, rollout.phase
         )));
     }
     let event = asked(parameters, flow, &rollout, action, request).await?;
@@ -236,10 +255,71 @@ async fn asked(
         Action::Pause => Event::Paused { weight: rollout.in_force.weight, version: None, reason },
         Action::Resume => Event::Resumed { base_version: parameters.read(flow).await?.version() },
         Action::Approve => Event::Approved { reason },
+        Action::ToCanary => Event::PromotionStarted { base_version: parameters.read(flow).await?.version() },
         Action::Abort => Event::Aborted { reason },
         Action::Rollback => Event::RollbackStarted { cause: Cause::Requested { by: request.by.clone(), reason: request.reason.clone() } },
         Action::Clear => Event::Cleared { reason },
     })
+}
+
+/// Whether both flows have callers, or had until somebody paused it.
+fn is_compared(rollout: &Rollout) -> bool {
+    let compared = matches!(rollout.phase, Phase::Stepping { .. } | Phase::AwaitingApproval { .. } | Phase::Paused { .. });
+    compared && !rollout.is_unsplit()
+}
+
+/// Stops everything: nothing starts and nothing rises from now on, and all calls are taken to stable. Returns what was done to each flow
+/// that had a rollout, and what could not be; asked again it goes on.
+pub async fn stop_all(
+    ledger: &impl Ledger,
+    parameters: &impl Parameters,
+    rows: &impl Rows,
+    clock: &impl Clock,
+    request: &Request,
+) -> Result<Vec<(FlowName, Result<Rollout, InterventionError>)>, LedgerError> {
+    // First, so that nothing rises or starts while the flows are gone through.
+    ledger.restrict(&stop(request)).await?;
+    let mut done = Vec::new();
+    for active in ledger.active().await? {
+        let open = open(ledger, &active.flow).await?.rollout.filter(|r| !r.is_off_the_canary() && r.phase != Phase::Promoted);
+        let Some(rollout) = open else { continue };
+        // Where all callers have the version by its publication there is only the version before.
+        let action = if rollout.is_unsplit() && rollout.phase != Phase::Preparing { Action::Rollback } else { Action::Abort };
+        let stopped = intervene(ledger, parameters, rows, clock, &active.flow, action, request).await;
+        done.push((active.flow, stopped));
+    }
+    Ok(done)
+}
+
+/// Ends a restriction before its time; `None` if there is none with this id, or it is over. What was measured in a maintenance window
+/// until now stays forgiven, but for one of every week.
+pub async fn lift(ledger: &impl Ledger, id: &str, request: &Request) -> Result<Option<Restriction>, LedgerError> {
+    let now = request.now;
+    let found = ledger.restrictions().await?.into_iter().find(|one| one.id == id && !one.when.is_over(now));
+    let Some(mut ended) = found else { return Ok(None) };
+    ended.when = match ended.when {
+        // One that has not begun ends with its beginning.
+        When::Once { from, .. } => When::Once { from: from.min(now), until: Some(now) },
+        When::Weekly { .. } => When::Once { from: now, until: Some(now) },
+    };
+    ended.ended = Some(format!("{}: {}", request.by, request.reason));
+    ledger.restrict(&ended).await?;
+    Ok(Some(ended))
+}
+
+/// The one stop of a stage.
+pub const STOP: &str = "stop";
+
+fn stop(request: &Request) -> Restriction {
+    Restriction {
+        id: STOP.to_owned(),
+        kind: Kind::Stop,
+        flow: None,
+        when: When::Once { from: request.now, until: None },
+        reason: request.reason.clone(),
+        by: request.by.clone(),
+        ended: None,
+    }
 }
 
 fn refused(flow: &FlowName, rollout: &Rollout, action: Action) -> InterventionError {

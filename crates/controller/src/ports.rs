@@ -1,10 +1,11 @@
 //! What the use cases need of the world. Adapters implement these; the tests have fakes that fail, lag and crash.
 
 use jiff::{SignedDuration, Timestamp};
-use serin_core::ledger::{Hash, StoredEntry};
+use serin_core::calendar::Restriction;
+use serin_core::ledger::{Archive, Hash, StoredEntry};
 use serin_core::measurement::Window;
 use serin_core::projection::Seen;
-use serin_core::rollout::{FlowName, Outcomes};
+use serin_core::rollout::{FlowName, Outcomes, WayBack};
 use serin_core::weight::Weight;
 use std::collections::BTreeMap;
 use std::future::Future;
@@ -119,10 +120,23 @@ pub struct Commit {
     pub visit_until: Option<Timestamp>,
     /// A configuration that must not be rolled out again, by hash.
     pub quarantine: Option<String>,
-    /// A version that proved healthy: (Genesys flow id, version, configuration hash).
-    pub known_good: Option<(String, String, String)>,
+    /// What proved healthy.
+    pub known_good: Vec<KnownGood>,
     /// What to tell.
     pub notices: Vec<Notice>,
+}
+
+/// A version that proved healthy. The registry of them only grows.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KnownGood {
+    /// Genesys flow id.
+    pub flow: String,
+    /// Version, as Genesys names it.
+    pub version: String,
+    /// Its configuration hash.
+    pub hash: String,
+    /// When it had been healthy at 100 % for as long as its policy asks.
+    pub healthy_at: Timestamp,
 }
 
 /// A flow that ticks visit.
@@ -161,6 +175,8 @@ pub trait Ledger {
     fn active(&self) -> impl Future<Output = Result<Vec<ActiveFlow>, LedgerError>>;
     /// A flow's ledger, read consistently.
     fn load(&self, flow: &FlowName) -> impl Future<Output = Result<Book, LedgerError>>;
+    /// All entries that a flow ever had, as they are stored: for whoever checks or copies them, so nothing was checked.
+    fn archive(&self, flow: &FlowName) -> impl Future<Output = Result<Archive, LedgerError>>;
     /// Takes the lease if it is free or over, as of `now`; bumps the fence.
     fn lease(&self, flow: &FlowName, owner: &str, now: Timestamp, until: Timestamp) -> impl Future<Output = Result<Lease, LedgerError>>;
     /// Gives the lease back, if it is still ours.
@@ -179,6 +195,16 @@ pub trait Ledger {
     fn record_windows(&self, flow: &FlowName, rollout: &str, windows: &[Window]) -> impl Future<Output = Result<(), LedgerError>>;
     /// Whether a configuration is quarantined.
     fn is_quarantined(&self, flow: &FlowName, configuration: &str) -> impl Future<Output = Result<bool, LedgerError>>;
+    /// What proved healthy of a Genesys flow, latest first.
+    fn known_good(&self, flow: &FlowName, genesys_flow: &str) -> impl Future<Output = Result<Vec<KnownGood>, LedgerError>>;
+    /// Keeps the export of a version for the day Genesys Cloud has lost it; where, or `None` if nothing is there to keep exports in.
+    fn keep_export(&self, name: &str, export: &str) -> impl Future<Output = Result<Option<String>, LedgerError>>;
+    /// Whether exports are kept at all.
+    fn keeps_exports(&self) -> bool;
+    /// Every maintenance window, freeze and stop, also those that were over not long ago.
+    fn restrictions(&self) -> impl Future<Output = Result<Vec<Restriction>, LedgerError>>;
+    /// Sets one; one with the same id is replaced.
+    fn restrict(&self, restriction: &Restriction) -> impl Future<Output = Result<(), LedgerError>>;
     /// The right to restore, one at a time across all flows; `false` if another flow has it.
     fn restoration(&self, flow: &FlowName, now: Timestamp, until: Timestamp) -> impl Future<Output = Result<bool, LedgerError>>;
     /// Gives it back.
@@ -360,13 +386,27 @@ pub trait Flows {
     fn flow(&self, flow: &str) -> impl Future<Output = Result<FlowState, FlowError>>;
     /// Published versions, latest first: what a flow can go back to.
     fn published_versions(&self, flow: &str) -> impl Future<Output = Result<Vec<String>, FlowError>>;
-    /// Configuration hash of a version, name and ids left out. A version that does not exist is `Gone`.
+    /// The file that a version can be published from again, as the vendor exports it.
+    fn export(&self, flow: &str, version: &str) -> impl Future<Output = Result<String, FlowError>>;
+    /// Configuration hash of a version, name and ids left out. A version that does not exist is `Gone`, by two kinds of read.
     fn configuration_hash(&self, flow: &str, version: &str) -> impl Future<Output = Result<String, FlowError>>;
     /// Starts publishing a version that exists; returns the operation's id.
     fn publish(&self, flow: &str, version: &str) -> impl Future<Output = Result<String, FlowError>>;
     /// Publishes the configuration that `from` runs into the flow `to`, under the name of `to`. `TryLater` if it is still running
     /// when the adapter's patience ends.
     fn copy(&self, from: &str, to: &str) -> impl Future<Output = Result<(), FlowError>>;
+}
+
+/// What leads numbers to flows. The vendor gives each a version; whoever changed it meanwhile is looked at again, never overwritten.
+pub trait Entrances {
+    /// The flow that the open hours of an IVR configuration lead to.
+    fn open_hours(&self, ivr: &str) -> impl Future<Output = Result<Option<String>, FlowError>>;
+    /// Leads them to a flow, and reads that back.
+    fn lead(&self, ivr: &str, to: &str) -> impl Future<Output = Result<(), FlowError>>;
+    /// Whether the emergency of a group is declared.
+    fn emergency(&self, group: &str) -> impl Future<Output = Result<bool, FlowError>>;
+    /// Declares it, and reads that back.
+    fn declare_emergency(&self, group: &str) -> impl Future<Output = Result<(), FlowError>>;
 }
 
 /// What a version of a flow needs.
@@ -401,7 +441,7 @@ pub struct Ended {
 /// Looks before anything is changed: what would be in the way of a rollout. Nothing here changes anything.
 pub trait Preflight {
     /// Permissions that the client lacks, of those that a rollout of this kind needs; `rows` if it writes rows of a data table.
-    fn missing_permissions(&self, flow: &str, rows: Option<&str>) -> impl Future<Output = Result<Vec<String>, FlowError>>;
+    fn missing_permissions(&self, flow: &str, rows: Option<&str>, back: &WayBack) -> impl Future<Output = Result<Vec<String>, FlowError>>;
     /// What a version needs. `TryLater` while the vendor has not gathered it.
     fn dependencies(&self, flow: &str, version: &str) -> impl Future<Output = Result<Vec<Dependency>, FlowError>>;
     /// What a version agrees on with its neighbours, out of its export.

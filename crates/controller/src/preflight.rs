@@ -26,7 +26,7 @@ pub(crate) async fn problems<L: Ledger, P: Parameters, F: Executing, N, C>(
     let mut problems = Vec::new();
     problems.extend(region(genesys.region(), run.region.as_deref(), plan.strategy));
     if !rollout.is_observed() {
-        let missing = genesys.missing_permissions(canary, pointer::table(rollout)).await?;
+        let missing = genesys.missing_permissions(canary, pointer::table(rollout), &plan.rollback).await?;
         problems.extend(missing.iter().map(|permission| format!("the OAuth client's role lacks the permission {permission}: grant it")));
     }
     let deleted = genesys.dependencies(canary, version).await?.into_iter().filter(|needed| needed.deleted);
@@ -34,6 +34,7 @@ pub(crate) async fn problems<L: Ledger, P: Parameters, F: Executing, N, C>(
         format!("version {version} needs {} `{}`, which was deleted: publish a version without it, or restore it", needed.kind, needed.name)
     }));
     problems.extend(row(ports, run, flow, rollout, snapshot).await?);
+    problems.extend(entrances(ports, rollout, snapshot).await?);
     problems.extend(interface(ports, rollout, snapshot).await?);
     if plan.validate
         && let Some(complaint) = refused(genesys.validate(canary, version).await)?
@@ -110,6 +111,30 @@ async fn row<L: Ledger, P: Parameters, F: Executing, N, C>(
              Traffic_Weight to 0 first, when callers may get what stable runs"
         )
     }))
+}
+
+/// Whether callers come by the way that the rollout file says.
+async fn entrances<L: Ledger, P: Parameters, F: Executing, N, C>(
+    ports: &Ports<'_, L, P, F, N, C>,
+    rollout: &Rollout,
+    snapshot: &Snapshot,
+) -> Result<Vec<String>, FlowError> {
+    let (plan, mut problems) = (&rollout.plan, Vec::new());
+    if let Some(ivr) = &plan.rollback.ivr {
+        match snapshot.ivr_flow.as_deref() {
+            Some(leads_to) if leads_to == plan.stable_flow() || leads_to == plan.canary.flow_id => problems.push(format!(
+                "rollback.ivr {ivr} leads to flow {leads_to} itself, so no call would be split: lead it to the traffic cop with `serin adopt`"
+            )),
+            Some(_) => {}
+            None => problems.push(format!("rollback.ivr {ivr} has no flow for its open hours: name the IVR that callers come by")),
+        }
+    }
+    if let Some(group) = &plan.rollback.emergency_group
+        && ports.flows.emergency(group).await?
+    {
+        problems.push(format!("the emergency of group {group} is declared: end it in Genesys Cloud first"));
+    }
+    Ok(problems)
 }
 
 /// What comes before and after a flow relies on the names and types of what it sets. More of them is no harm.

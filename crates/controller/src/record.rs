@@ -1,6 +1,6 @@
 //! The one way an entry gets into the ledger: with the alert that tells of it, or not at all.
 
-use crate::ports::{Authority, Book, Commit, Ledger, LedgerError, Notice, Topic};
+use crate::ports::{Authority, Book, Commit, KnownGood, Ledger, LedgerError, Notice, Topic};
 use jiff::{SignedDuration, Timestamp};
 use serin_core::alert::{Alert, RollbackRequest};
 use serin_core::ledger::{Entry, SCHEMA, StoredEntry};
@@ -32,7 +32,7 @@ pub async fn open(ledger: &impl Ledger, flow: &FlowName) -> Result<Opened, Ledge
 }
 
 fn broken(flow: &FlowName, error: &serin_core::phase::IllegalTransition) -> LedgerError {
-    LedgerError::Unavailable(format!("flow {flow}: its entries do not replay: {error}; look at them with `serin ledger`"))
+    LedgerError::Unavailable(format!("flow {flow}: its entries do not replay: {error}; `serin ledger verify {flow}` tells which one"))
 }
 
 /// What to record.
@@ -116,8 +116,8 @@ fn transaction(
         Some(_) => book.entries.first().map_or(entry.revision, |first| first.entry.revision),
     };
     let mut notices = Vec::new();
-    if changed || matches!(entry.event, Event::Advised { .. }) {
-        notices.push(alert(after, stored));
+    if changed || matches!(entry.event, Event::Advised { .. } | Event::RollbackWithheld { .. } | Event::LedAround { .. }) {
+        notices.push(alert(after, &book.entries, stored));
     }
     if rolls_back {
         notices.push(wake_up(after, entry));
@@ -134,7 +134,7 @@ fn transaction(
         // `NeedsHuman` is visited until a person clears it.
         visit_until: after.phase.is_finished().then(|| entry.at + RECONCILED_FOR),
         quarantine: blamed(&entry.event).then(|| after.snapshot.as_ref().map(|s| s.canary_hash.clone())).flatten(),
-        known_good: known_good(after, &entry.event),
+        known_good: known_good(after, entry),
         notices,
     }
 }
@@ -145,27 +145,33 @@ fn blamed(event: &Event) -> bool {
     matches!(event, Event::RollbackStarted { cause: Cause::Breach(_) | Cause::Requested { .. } })
 }
 
-fn known_good(rollout: &Rollout, event: &Event) -> Option<(String, String, String)> {
-    match (event, &rollout.finalized_version, &rollout.snapshot) {
-        (Event::Finalized, Some(version), Some(snapshot)) => {
-            Some((rollout.plan.stable_flow().to_owned(), version.clone(), snapshot.canary_hash.clone()))
-        }
-        _ => None,
-    }
+/// What was healthy at 100 % for as long as its policy asks, in each flow that has it now.
+fn known_good(rollout: &Rollout, entry: &Entry) -> Vec<KnownGood> {
+    let (Event::Finalized, Some(snapshot)) = (&entry.event, &rollout.snapshot) else { return Vec::new() };
+    let plan = &rollout.plan;
+    let slots = [(plan.stable_flow(), &rollout.finalized_version), (plan.canary.flow_id.as_str(), &rollout.canary_version)];
+    // Where one flow has both names the later one counts.
+    let slots = if slots[0].0 == slots[1].0 { &slots[1..] } else { &slots[..] };
+    let good = slots.iter().filter_map(|(flow, version)| {
+        let version = version.as_ref()?.clone();
+        Some(KnownGood { flow: (*flow).to_owned(), version, hash: snapshot.canary_hash.clone(), healthy_at: entry.at })
+    });
+    good.collect()
 }
 
-fn alert(rollout: &Rollout, stored: &StoredEntry) -> Notice {
-    let alert = Alert::of(rollout, stored);
-    let attributes = [
-        ("flow", alert.flow_id.clone()),
-        ("incident_type", alert.incident_type.clone()),
-        ("severity", serde_json::to_value(alert.severity).ok().and_then(|v| v.as_str().map(str::to_owned)).unwrap_or_default()),
-    ];
+fn alert(rollout: &Rollout, before: &[StoredEntry], stored: &StoredEntry) -> Notice {
+    notice_of(&Alert::of(rollout, before, stored))
+}
+
+/// An alert as it is published.
+pub(crate) fn notice_of(alert: &Alert) -> Notice {
+    let attributes =
+        [("flow", alert.flow_id.clone()), ("incident_type", alert.incident_type.clone()), ("severity", alert.severity.name().to_owned())];
     Notice {
         id: format!("{}/{}", alert.dedup_key, Topic::Alerts.name()),
         topic: Topic::Alerts,
         subject: alert.subject(),
-        body: serde_json::to_string(&alert).expect("an alert has no map with keys that are not text"),
+        body: serde_json::to_string(alert).expect("an alert has no map with keys that are not text"),
         attributes: attributes.into_iter().map(|(k, v)| (k.to_owned(), v)).collect(),
     }
 }
@@ -177,6 +183,7 @@ fn wake_up(rollout: &Rollout, entry: &Entry) -> Notice {
         reason: entry.why.clone(),
         requested_by: entry.by.to_string(),
         at: Some(entry.at),
+        by_alarm: false,
     };
     Notice {
         id: format!("{}/{}/{}/{}", entry.flow, rollout.id, entry.revision, Topic::Rollback.name()),

@@ -7,15 +7,18 @@ use crate::contain::{Target, contain};
 use crate::evaluate::RolloutClock;
 use crate::outbox;
 use crate::pointer;
-use crate::ports::{Authority, Clock, FlowError, FlowState, Flows, Lease, Ledger, LedgerError, Notifier, Parameters, Preflight, Rows};
+use crate::ports::{
+    Authority, Clock, Entrances, FlowError, FlowState, Flows, KnownGood, Lease, Ledger, LedgerError, Notifier, Parameters, Preflight, Rows,
+};
 use crate::preflight;
 use crate::record::{Opened, Record, is_executors, open, record};
 use jiff::{SignedDuration, Timestamp};
 use serde::Serialize;
 use serin_core::alert::RollbackRequest;
+use serin_core::calendar::{in_force, maintenance};
 use serin_core::decision::{Facts, overdue};
-use serin_core::phase::{Event, Phase};
-use serin_core::projection::{Seen, Standing, standing};
+use serin_core::phase::{Detour, Event, Phase};
+use serin_core::projection::{Standing, standing};
 use serin_core::rollout::{Actor, Cause, FlowName, Rollout, Snapshot, Strategy};
 use serin_core::weight::Weight;
 
@@ -61,9 +64,9 @@ pub struct Worked {
 }
 
 /// What the executor does in Genesys Cloud.
-pub trait Executing: Flows + Rows + Preflight {}
+pub trait Executing: Flows + Rows + Entrances + Preflight {}
 
-impl<F: Flows + Rows + Preflight> Executing for F {}
+impl<F: Flows + Rows + Entrances + Preflight> Executing for F {}
 
 /// As long as the function may run, so that the next tick can go on after a run that was killed.
 const LEASE_FOR: SignedDuration = SignedDuration::from_secs(60);
@@ -79,6 +82,8 @@ const POLLS: u32 = 20;
 const LOCK_PAUSE: SignedDuration = SignedDuration::from_secs(60);
 /// Tries before a person is called.
 const LOCK_TRIES: u32 = 3;
+/// Calls that the parameters did not take back for so long are led around.
+const PARAMETER_BUDGET: SignedDuration = SignedDuration::from_secs(30);
 /// A request older than this is void.
 const VOID_AFTER: SignedDuration = SignedDuration::from_mins(10);
 
@@ -156,12 +161,45 @@ pub async fn serve<L: Ledger, P: Parameters, F: Executing, N: Notifier, C: Clock
             return Err(LedgerError::Lost { flow: flow.to_string(), reason });
         }
         let cause = Cause::Requested { by: request.requested_by.clone(), reason: request.reason.clone() };
+        if request.by_alarm
+            && let Some(done) = withheld(ports, run, flow, &opened, &cause).await?
+        {
+            return Ok(done);
+        }
         opened = begin(ports, run, flow, opened, cause).await?;
     }
     tracing::info!(%flow, phase = opened.rollout.as_ref().map(|r| r.phase.name()), "rollback request served");
     let done = work_on(ports, run, flow).await?;
-    outbox::send(ports.ledger, ports.notifier).await;
+    outbox::send_few(ports.ledger, ports.notifier).await;
     Ok(done.unwrap_or_else(|| worked("RollingBack", "another run is at it".into())))
+}
+
+/// In a maintenance window an alarm takes nothing back; that it would have is recorded and told, once.
+async fn withheld<L: Ledger, P, F, N: Notifier, C: Clock>(
+    ports: &Ports<'_, L, P, F, N, C>,
+    run: &Run,
+    flow: &FlowName,
+    opened: &Opened,
+    cause: &Cause,
+) -> Result<Option<Worked>, LedgerError> {
+    let now = run.clock.now(ports.clock.now(), run.time);
+    // What cannot be read keeps nothing from being taken back.
+    let in_force = in_force(&ports.ledger.restrictions().await.unwrap_or_default(), flow, now);
+    let (Some((window, _)), Some(rollout)) = (maintenance(&in_force), &opened.rollout) else { return Ok(None) };
+    let why = format!("{cause}; not rolled back, for errors are expected: {window}");
+    tracing::warn!(%flow, why, "an alarm is not followed");
+    let event = Event::RollbackWithheld { cause: cause.clone(), restriction: window.id.clone(), contained: false };
+    let unsaid = rollout.withheld.as_ref() != Some(&window.id) && rollout.phase.clone().after(&event).is_ok();
+    if unsaid {
+        let wall = ports.clock.now();
+        let lease = ports.ledger.lease(flow, &run.id, wall, wall + LEASE_FOR).await?;
+        let entry = note(ports.clock, run, executor(), event, why.clone());
+        let outcome = record(ports.ledger, flow, opened, Authority::Lease(lease.clone()), entry).await;
+        let _ = ports.ledger.release(flow, &lease).await;
+        outcome?;
+        outbox::send(ports.ledger, ports.notifier).await;
+    }
+    Ok(Some(Worked { flow: flow.clone(), phase: rollout.phase.name().into(), step: why }))
 }
 
 /// Contains first, then takes the ledger over.
@@ -231,6 +269,8 @@ struct Task<'a, 'p, L, P, F, N, C> {
     run: &'a Run,
     flow: &'a FlowName,
     lease: Lease,
+    /// Whether what is rolled back has no more calls, as far as this run could do something about it.
+    contained: bool,
     opened: Opened,
 }
 
@@ -245,8 +285,12 @@ async fn work_on<L: Ledger, P: Parameters, F: Executing, N: Notifier, C: Clock>(
         return Ok(None);
     }
     // Calls must be on stable whoever holds the lease.
+    let (mut contained, mut detour) = (true, None);
     if rollout.phase == Phase::RollingBack {
-        put_on_stable(ports, run, flow, rollout).await;
+        contained = put_on_stable(ports, run, flow, rollout).await || rollout.restoration.detour.is_some();
+        if !contained {
+            detour = lead_around(ports, run, rollout).await;
+        }
     }
     let wall = ports.clock.now();
     let lease = match ports.ledger.lease(flow, &run.id, wall, wall + LEASE_FOR).await {
@@ -256,8 +300,11 @@ async fn work_on<L: Ledger, P: Parameters, F: Executing, N: Notifier, C: Clock>(
         }
         Err(error) => return Err(error),
     };
-    let mut task = Task { ports, run, flow, lease, opened: open(ports.ledger, flow).await? };
-    let outcome = task.step().await;
+    let mut task = Task { ports, run, flow, lease, contained: contained || detour.is_some(), opened: open(ports.ledger, flow).await? };
+    let outcome = match detour {
+        Some((detour, reason)) => task.led_around(detour, reason).await,
+        None => task.step().await,
+    };
     if let Err(error) = ports.ledger.release(flow, &task.lease).await {
         tracing::warn!(%flow, %error, "lease not given back; it ends by itself");
     }
@@ -265,6 +312,56 @@ async fn work_on<L: Ledger, P: Parameters, F: Executing, N: Notifier, C: Clock>(
     let phase = task.rollout().phase.name().to_owned();
     tracing::info!(%flow, phase, step, "worked");
     Ok(Some(Worked { flow: flow.clone(), phase, step }))
+}
+
+/// Takes the calls around the canary by what stands before the parameters, once these had their time: the open hours of the IVR that the
+/// rollout file names, or else the emergency that it arms. Says what was done, if anything was.
+async fn lead_around<L, P, F: Executing, N, C: Clock>(
+    ports: &Ports<'_, L, P, F, N, C>,
+    run: &Run,
+    rollout: &Rollout,
+) -> Option<(Detour, String)> {
+    let since = run.clock.now(ports.clock.now(), run.time).duration_since(rollout.phase_since);
+    if rollout.is_unsplit() || since < PARAMETER_BUDGET {
+        return None;
+    }
+    // A row that another installation took over is theirs, and so are its calls.
+    if let Some(table) = pointer::table(rollout)
+        && let Ok(Some(row)) = ports.flows.pointer(table, &rollout.plan.flow).await
+        && pointer::is_foreign(&row, &run.stage)
+    {
+        return None;
+    }
+    let (back, stable) = (&rollout.plan.rollback, rollout.plan.stable_flow());
+    if let Some(ivr) = &back.ivr {
+        match ports.flows.lead(ivr, stable).await {
+            Ok(()) => {
+                let before = rollout.snapshot.as_ref().and_then(|s| s.ivr_flow.clone()).unwrap_or_default();
+                let reason = format!(
+                    "the percentage could not be written, so IVR {ivr} leads to stable flow {stable} itself and no longer to {before}"
+                );
+                return Some((Detour::Ivr { id: ivr.clone(), before }, reason));
+            }
+            Err(error) => tracing::error!(flow = %rollout.plan.flow, ivr, %error, "the IVR does not lead around the canary"),
+        }
+    }
+    let group = back.emergency_group.as_ref()?;
+    declared(ports, rollout, group).await.map(|detour| {
+        let reason = format!(
+            "the percentage could not be written, and no IVR led around the canary, so the emergency of group {group} was declared"
+        );
+        (detour, reason)
+    })
+}
+
+async fn declared<L, P, F: Entrances, N, C>(ports: &Ports<'_, L, P, F, N, C>, rollout: &Rollout, group: &str) -> Option<Detour> {
+    match ports.flows.declare_emergency(group).await {
+        Ok(()) => Some(Detour::Emergency { id: group.to_owned() }),
+        Err(error) => {
+            tracing::error!(flow = %rollout.plan.flow, group, %error, "the emergency was not declared");
+            None
+        }
+    }
 }
 
 /// How a publish came out.
@@ -290,7 +387,8 @@ impl<L: Ledger, P: Parameters, F: Executing, N: Notifier, C: Clock> Task<'_, '_,
 
     async fn step(&mut self) -> Result<String, LedgerError> {
         // The evaluator leaves a phase by its deadline too, but not while this function holds the lease.
-        let facts = Facts { rollout: self.rollout(), seen: &Seen::default(), analysis: None, drift: None, now: self.now() };
+        let seen = self.ports.parameters.read(self.flow).await.unwrap_or_default();
+        let facts = Facts { rollout: self.rollout(), seen: &seen, analysis: None, drift: None, restricted: &[], now: self.now() };
         if let Some(late) = overdue(&facts).filter(|_| is_executors(&self.rollout().phase))
             && let Some(event) = late.event(0)
         {
@@ -376,10 +474,13 @@ impl<L: Ledger, P: Parameters, F: Executing, N: Notifier, C: Clock> Task<'_, '_,
 
     /// The snapshot, once nothing is in the way of a rollout.
     async fn looked_over(&self) -> Result<Snapshot, FlowError> {
-        let snapshot = self.snapshot().await?;
+        let mut snapshot = self.snapshot().await?;
         let in_the_way = preflight::problems(self.ports, self.run, self.flow, self.rollout(), &snapshot).await?;
         match in_the_way.as_slice() {
-            [] => Ok(snapshot),
+            [] => {
+                snapshot.export = self.kept(self.rollout().plan.stable_flow(), &snapshot.stable_version).await?;
+                Ok(snapshot)
+            }
             [one] => Err(FlowError::Refused(format!("preflight: {one}; nothing was changed"))),
             many => {
                 let listed: Vec<String> = many.iter().enumerate().map(|(n, what)| format!("({}) {what}", n + 1)).collect();
@@ -438,27 +539,64 @@ impl<L: Ledger, P: Parameters, F: Executing, N: Notifier, C: Clock> Task<'_, '_,
         let (rollback_target, rollback_hash) = match plan.strategy {
             // The old branch is in the same version: taking the calls back is the whole way.
             Strategy::InFlow => (plan.canary.version.clone(), canary_hash.clone()),
-            _ => self.way_back(canary.published).await?,
+            _ => self.way_back(canary.published, None).await?.ok_or_else(|| {
+                let flow = &plan.canary.flow_id;
+                FlowError::Refused(format!("canary flow {flow} has no published version to go back to; publish a known-good one first"))
+            })?,
         };
         let stable_hash = flows.configuration_hash(plan.stable_flow(), &stable_version).await?;
         // Both branches run in the version that is rolled out, so stable is that one too.
         let stable_version = if plan.strategy == Strategy::InFlow { plan.canary.version.clone() } else { stable_version };
-        Ok(Snapshot { stable_version, stable_hash, rollback_target, rollback_hash, canary_hash })
+        let ivr_flow = match &plan.rollback.ivr {
+            Some(ivr) => flows.open_hours(ivr).await?,
+            None => None,
+        };
+        let row = match pointer::table(self.rollout()) {
+            Some(table) => flows.pointer(table, self.flow).await.map_err(|e| FlowError::TryLater(e.to_string()))?,
+            None => None,
+        };
+        let row = row.map(|row| (row.active_flow, row.weight));
+        Ok(Snapshot { stable_version, stable_hash, rollback_target, rollback_hash, canary_hash, export: None, ivr_flow, row })
     }
 
-    /// The latest version that the canary flow ran and that nobody blamed, with its configuration hash.
-    async fn way_back(&self, published: Option<String>) -> Result<(String, String), FlowError> {
-        let canary = &self.rollout().plan.canary;
-        let earlier = self.ports.flows.published_versions(&canary.flow_id).await?;
-        for version in published.into_iter().chain(earlier).filter(|version| *version != canary.version) {
-            let hash = self.ports.flows.configuration_hash(&canary.flow_id, &version).await?;
-            let quarantined = self.ports.ledger.is_quarantined(self.flow, &hash).await;
-            if !quarantined.map_err(|e| FlowError::TryLater(e.to_string()))? {
-                return Ok((version, hash));
+    /// Keeps a version outside of Genesys Cloud, where there is a place for it.
+    async fn kept(&self, flow: &str, version: &str) -> Result<Option<String>, FlowError> {
+        if !self.ports.ledger.keeps_exports() {
+            return Ok(None);
+        }
+        let export = self.ports.flows.export(flow, version).await?;
+        let name = format!("{}/{}/{flow}-{version}.yaml", self.flow, self.rollout().id);
+        self.ports.ledger.keep_export(&name, &export).await.map_err(|e| FlowError::TryLater(e.to_string()))
+    }
+
+    /// The version that the canary flow goes back to, with its configuration hash: what all callers had just before, where they had this
+    /// flow; else the latest that proved healthy; else, before there is any, the latest it ran. In each case one that still exists and that
+    /// nobody blamed.
+    async fn way_back(&self, published: Option<String>, gone: Option<&str>) -> Result<Option<(String, String)>, FlowError> {
+        let plan = &self.rollout().plan;
+        let later = |error: LedgerError| FlowError::TryLater(error.to_string());
+        let proven = self.ports.ledger.known_good(self.flow, &plan.canary.flow_id).await.map_err(later)?;
+        let oldest = plan.rollback.known_good_days.map(|days| self.now() - SignedDuration::from_hours(24 * i64::from(days)));
+        let proven =
+            proven.into_iter().filter(|one| oldest.is_none_or(|oldest| one.healthy_at >= oldest)).map(|KnownGood { version, .. }| version);
+        let callers_had = published.clone().filter(|_| self.rollout().is_unsplit());
+        let earlier = self.ports.flows.published_versions(&plan.canary.flow_id).await?;
+        let candidates = callers_had.into_iter().chain(proven).chain(published).chain(earlier);
+        let mut seen = std::collections::BTreeSet::from([plan.canary.version.clone()]);
+        seen.extend(gone.map(str::to_owned));
+        for version in candidates {
+            if !seen.insert(version.clone()) {
+                continue;
+            }
+            match self.ports.flows.configuration_hash(&plan.canary.flow_id, &version).await {
+                Ok(hash) if self.ports.ledger.is_quarantined(self.flow, &hash).await.map_err(later)? => {}
+                Ok(hash) => return Ok(Some((version, hash))),
+                // It was deleted since.
+                Err(FlowError::Gone(_)) => {}
+                Err(error) => return Err(error),
             }
         }
-        let flow = &canary.flow_id;
-        Err(FlowError::Refused(format!("canary flow {flow} has no published version to go back to; publish a known-good one first")))
+        Ok(None)
     }
 
     // ---- publishing ----
@@ -699,18 +837,94 @@ impl<L: Ledger, P: Parameters, F: Executing, N: Notifier, C: Clock> Task<'_, '_,
             if self.ports.clock.now() < until {
                 return Ok(format!("waiting until {until:.0}: a publish into the stable flow may still be under way"));
             }
-            let published = self.publish_version(plan.stable_flow(), &snapshot.stable_version, &snapshot.stable_hash).await;
+            let published = self.publish_known_good(plan.stable_flow(), &snapshot.stable_version, &snapshot.stable_hash).await;
             if let Err(unfinished) = self.restored("stable", &snapshot.stable_version, published).await? {
                 return Ok(unfinished);
             }
         }
-        let published = self.publish_version(&plan.canary.flow_id, &snapshot.rollback_target, &snapshot.rollback_hash).await;
-        match self.restored("canary", &snapshot.rollback_target, published).await? {
+        let Snapshot { mut rollback_target, mut rollback_hash, .. } = snapshot;
+        let mut published = self.publish_known_good(&plan.canary.flow_id, &rollback_target, &rollback_hash).await;
+        if let Err(FlowError::Gone(said)) = &published {
+            (rollback_target, rollback_hash) = match self.retarget(&rollback_target, said).await? {
+                Ok(other) => other,
+                Err(unfinished) => return Ok(unfinished),
+            };
+            published = self.publish_known_good(&plan.canary.flow_id, &rollback_target, &rollback_hash).await;
+        }
+        match self.restored("canary", &rollback_target, published).await? {
+            Ok(version) if !self.contained => Ok(format!(
+                "the canary flow runs version {version} again, which is what all callers get; waiting for the percentage, which could not be set to 0"
+            )),
             Ok(version) => {
-                let why = format!("the canary flow runs version {version} again, verified by its configuration");
+                let why = match &self.rollout().restoration.detour {
+                    None => format!("the canary flow runs version {version} again, verified by its configuration"),
+                    Some(Detour::Ivr { id, before }) => format!(
+                        "the canary flow runs version {version} again; IVR {id} still leads to the stable flow itself, and `serin adopt` leads it back to {before}"
+                    ),
+                    Some(Detour::Emergency { id }) => {
+                        format!(
+                            "the canary flow runs version {version} again; the emergency of group {id} is still declared: end it in Genesys Cloud"
+                        )
+                    }
+                };
                 self.record(Event::RollbackFinished { version }, why).await
             }
             Err(unfinished) => Ok(unfinished),
+        }
+    }
+
+    /// The version to go back to was deleted since: on to the next known-good one, at once.
+    async fn retarget(&mut self, gone: &str, said: &str) -> Result<Result<(String, String), String>, LedgerError> {
+        let unfinished = match self.way_back(None, Some(gone)).await {
+            Ok(Some((version, hash))) => {
+                let why = format!("version {gone} is gone ({said}); the flow goes back to version {version} instead");
+                self.record(Event::Retargeted { version: version.clone(), hash: hash.clone(), reason: why.clone() }, why).await?;
+                return Ok(Ok((version, hash)));
+            }
+            Err(error @ (FlowError::TryLater(_) | FlowError::Locked { .. })) => format!("waiting: {error}"),
+            Ok(None) | Err(FlowError::Gone(_) | FlowError::Refused(_)) => {
+                let kept = self.rollout().snapshot.as_ref().and_then(|s| s.export.clone());
+                let kept = kept.map(|at| format!(" What stable ran is kept at {at}.")).unwrap_or_default();
+                let calls = self.where_calls_are();
+                let said = format!(
+                    "version {gone} cannot be published into the canary flow: {said}, and no other version is known to be good; {calls}.{kept} \
+                     Publish a known-good version by hand, then `serin clear`"
+                );
+                self.call_human(said).await?
+            }
+        };
+        Ok(Err(unfinished))
+    }
+
+    /// Publishes what is known to be good, unless something it needs was deleted since: callers would fall into the gap. Whether it was
+    /// is not waited for.
+    async fn publish_known_good(&self, flow: &str, version: &str, hash: &str) -> Result<Published, FlowError> {
+        let state = self.ports.flows.flow(flow).await?;
+        if !state.is_busy() && self.runs(flow, &state, hash).await?.is_none() {
+            let needed = self.ports.flows.dependencies(flow, version).await.unwrap_or_default();
+            let deleted: Vec<String> =
+                needed.into_iter().filter(|one| one.deleted).map(|one| format!("{} `{}`", one.kind, one.name)).collect();
+            if !deleted.is_empty() {
+                let owner = "have its owner restore it";
+                return Err(FlowError::Refused(format!("it needs {}, which was deleted: {owner}", deleted.join(", "))));
+            }
+        }
+        self.publish_version(flow, version, hash).await
+    }
+
+    /// For whoever is called: what callers get meanwhile.
+    fn where_calls_are(&self) -> String {
+        match self.rollout().is_unsplit() {
+            true => format!("all callers still get version {}", self.rollout().plan.canary.version),
+            false => "calls are on stable".to_owned(),
+        }
+    }
+
+    /// Calls were led around the canary already; now it is recorded.
+    async fn led_around(&mut self, detour: Detour, reason: String) -> Result<String, LedgerError> {
+        match self.rollout().phase {
+            Phase::RollingBack => self.record(Event::LedAround { detour, reason: reason.clone() }, reason).await,
+            _ => Ok("nothing to do: another run finished".into()),
         }
     }
 
@@ -721,18 +935,18 @@ impl<L: Ledger, P: Parameters, F: Executing, N: Notifier, C: Clock> Task<'_, '_,
         target: &str,
         published: Result<Published, FlowError>,
     ) -> Result<Result<String, String>, LedgerError> {
-        let by_hand = "publish a known-good version by hand, then `serin clear`";
+        let by_hand = format!("{}: publish a known-good version by hand, then `serin clear`", self.where_calls_are());
         let unfinished = match published {
             Ok(Published::As(version)) => return Ok(Ok(version)),
             Ok(Published::Running) => format!("version {target} is being published into the {slot} flow"),
             Err(FlowError::TryLater(reason)) => format!("waiting: {reason}"),
             Err(FlowError::Locked { holder, .. }) => self.locked_out(slot, holder).await?,
             Ok(Published::Failed(reason)) => {
-                let said = format!("version {target} was not published into the {slot} flow: {reason}; calls are on stable: {by_hand}");
+                let said = format!("version {target} was not published into the {slot} flow: {reason}; {by_hand}");
                 self.call_human(said).await?
             }
             Err(error @ (FlowError::Gone(_) | FlowError::Refused(_))) => {
-                let said = format!("version {target} cannot be published into the {slot} flow: {error}; calls are on stable: {by_hand}");
+                let said = format!("version {target} cannot be published into the {slot} flow: {error}; {by_hand}");
                 self.call_human(said).await?
             }
         };
@@ -742,8 +956,9 @@ impl<L: Ledger, P: Parameters, F: Executing, N: Notifier, C: Clock> Task<'_, '_,
     async fn locked_out(&mut self, slot: &str, holder: String) -> Result<String, LedgerError> {
         if self.rollout().restoration.lock_tries >= LOCK_TRIES {
             let said = format!(
-                "the {slot} flow is locked by {holder} and is never unlocked by force; calls are on stable. \
-                 Ask {holder} to leave the flow, publish the known-good version, then `serin clear`"
+                "the {slot} flow is locked by {holder} and is never unlocked by force; {}. \
+                 Ask {holder} to leave the flow, publish the known-good version, then `serin clear`",
+                self.where_calls_are()
             );
             return self.call_human(said).await;
         }
@@ -753,6 +968,15 @@ impl<L: Ledger, P: Parameters, F: Executing, N: Notifier, C: Clock> Task<'_, '_,
     }
 
     async fn call_human(&mut self, reason: String) -> Result<String, LedgerError> {
+        // Where all callers have the version that could not be taken back, only an emergency takes them away from it.
+        let armed = self.rollout().plan.rollback.emergency_group.clone();
+        if let Some(group) = armed.filter(|_| self.rollout().is_unsplit() && self.rollout().phase == Phase::RollingBack)
+            && self.rollout().restoration.detour.is_none()
+            && let Some(detour) = declared(self.ports, self.rollout(), &group).await
+        {
+            let why = format!("the version before cannot be published, so the emergency of group {group} was declared: {reason}");
+            self.record(Event::LedAround { detour, reason: why.clone() }, why).await?;
+        }
         self.record(Event::HumanNeeded { reason: reason.clone() }, reason).await
     }
 

@@ -2,7 +2,7 @@
 
 use crate::ledger::{Hash, StoredEntry};
 use crate::measurement::Comparison;
-use crate::phase::{Advice, Event, Phase};
+use crate::phase::{Advice, Detour, Event, Phase};
 use crate::rollout::{Cause, Finalize, Rollout, Strategy};
 use crate::weight::Weight;
 use jiff::Timestamp;
@@ -43,6 +43,9 @@ pub struct Alert {
     pub head_hash: Hash,
     /// The same for every copy of this alert.
     pub dedup_key: String,
+    /// Revisions of the rollout's earlier alerts that opened its incident: what closes it must not come before them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub opened_by: Vec<u64>,
     /// How urgent.
     pub severity: Severity,
     /// Both cohorts side by side, where they were compared.
@@ -57,15 +60,19 @@ pub struct Alert {
     pub runbook: String,
 }
 
+/// Longest reason, in characters: a vendor's answer may be in it.
+pub const LONGEST_REASON: usize = 1_000;
+
 impl Alert {
-    /// The alert for an entry that changed the phase to that of `rollout`.
-    pub fn of(rollout: &Rollout, stored: &StoredEntry) -> Alert {
+    /// The alert for an entry that changed the phase to that of `rollout`, given the flow's entries before it.
+    pub fn of(rollout: &Rollout, before: &[StoredEntry], stored: &StoredEntry) -> Alert {
         let entry = &stored.entry;
         let (incident_type, severity, action_taken, next_step, section) = words(rollout, &entry.event);
         let breach = match &entry.event {
             Event::RollbackStarted { cause: Cause::Breach(breach) } => Some(breach),
             _ => None,
         };
+        let opened = before.iter().map(|s| &s.entry).filter(|e| e.rollout == entry.rollout && opens_incident(&e.event));
         Alert {
             incident_type: incident_type.to_owned(),
             flow_id: entry.flow.to_string(),
@@ -78,12 +85,37 @@ impl Alert {
             revision: entry.revision,
             head_hash: stored.hash(),
             dedup_key: format!("{}/{}/{}", entry.flow, entry.rollout, entry.revision),
+            opened_by: opened.map(|e| e.revision).collect(),
             severity,
             cohorts: entry.evidence,
             affected_calls: entry.evidence.map(|c| c.canary.calls),
-            reason: entry.why.clone(),
+            reason: entry.why.chars().take(LONGEST_REASON).collect(),
             next_step: next_step.to_owned(),
             runbook: format!("docs/runbook.md#{section}"),
+        }
+    }
+
+    /// So many alerts of so many flows wait for the next tick. The same day is the same storm, so that each tick of it can say so.
+    pub fn storm(waiting: usize, flows: usize, at: Timestamp) -> Alert {
+        let (flow_id, rollout) = ("all-flows", at.strftime("storm-%Y%m%d").to_string());
+        Alert {
+            incident_type: "ALERT_STORM".to_owned(),
+            flow_id: flow_id.to_owned(),
+            error_rate_breach: None,
+            threshold_breach: None,
+            timestamp: at,
+            action_taken: format!("{waiting} alerts of {flows} flows wait; critical ones go out first, none is lost"),
+            dedup_key: format!("{flow_id}/{rollout}/0"),
+            rollout,
+            revision: 0,
+            head_hash: Hash::genesis(),
+            opened_by: Vec::new(),
+            severity: Severity::Critical,
+            cohorts: None,
+            affected_calls: None,
+            reason: "more was recorded than a tick may publish: look for a cause that the flows share".to_owned(),
+            next_step: "see `serin status` for all flows instead of waiting for their alerts".to_owned(),
+            runbook: "docs/runbook.md#storm".to_owned(),
         }
     }
 
@@ -96,6 +128,15 @@ impl Alert {
         };
         let line = format!("[{severity}] {}: {}", self.flow_id, self.action_taken);
         line.chars().map(|c| if c.is_ascii() && !c.is_ascii_control() { c } else { '?' }).take(99).collect()
+    }
+}
+
+/// Whether the alert of an event is critical and opens its rollout's incident.
+fn opens_incident(event: &Event) -> bool {
+    match event {
+        Event::RollbackStarted { .. } | Event::Contaminated { .. } | Event::HumanNeeded { .. } => true,
+        Event::Advised { advice } => *advice == Advice::TakeBack,
+        _ => false,
     }
 }
 
@@ -217,6 +258,41 @@ fn words(rollout: &Rollout, event: &Event) -> (&'static str, Severity, String, &
             };
             ("ROLLOUT_FINISHED", Info, done.into(), next, "finished")
         }
+        Event::BothFailing { weight, .. } => (
+            "BOTH_COHORTS_FAIL",
+            Critical,
+            format!("nothing was moved: {weight} percent of new calls stay on the canary, and stable fails too"),
+            "decide where callers are better off: `serin abort` (stable) or `serin intervene --to canary`",
+            "both-fail",
+        ),
+        Event::RollbackWithheld { contained: true, .. } => (
+            "ROLLBACK_WITHHELD",
+            Warning,
+            "rollout paused in a maintenance window; new calls are on stable".into(),
+            "when the maintenance is over, `serin resume` or `serin abort`",
+            "withheld",
+        ),
+        Event::RollbackWithheld { .. } => (
+            "ROLLBACK_WITHHELD",
+            Warning,
+            format!("nothing was done in a maintenance window: {} percent of new calls stay on the canary", rollout.in_force.weight),
+            "nothing to do if these errors are expected; else `serin rollback`",
+            "withheld",
+        ),
+        Event::LedAround { detour: Detour::Ivr { id, .. }, .. } => (
+            "CALLS_LED_AROUND",
+            Critical,
+            format!("IVR {id} leads to the stable flow itself: the percentage could not be written"),
+            "when the percentage can be written again, lead the IVR back with `serin adopt`",
+            "led-around",
+        ),
+        Event::LedAround { detour: Detour::Emergency { id }, .. } => (
+            "CALLS_LED_AROUND",
+            Critical,
+            format!("the emergency of group {id} was declared: nothing else took the calls away"),
+            "when callers are safe, end the emergency in Genesys Cloud",
+            "led-around",
+        ),
         Event::RollbackStarted { cause } => (
             if matches!(cause, Cause::Breach(_)) { "AUTO_ROLLBACK_TRIGGERED" } else { "ROLLBACK_TRIGGERED" },
             Critical,
@@ -269,6 +345,7 @@ fn words(rollout: &Rollout, event: &Event) -> (&'static str, Severity, String, &
         | Event::WeightApplied { .. }
         | Event::FinalizeStarted { .. }
         | Event::StablePublished { .. }
+        | Event::Retargeted { .. }
         | Event::RestorationStarted { .. }
         | Event::RestorationDelayed { .. } => ("ROLLOUT_PROGRESS", Info, event.name().to_owned(), "nothing to do", "requested"),
     }
@@ -290,4 +367,7 @@ pub struct RollbackRequest {
     /// When, on the clock the rollout runs by.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub at: Option<Timestamp>,
+    /// Whether an alarm asks, and no person; nobody can say so in a message.
+    #[serde(skip)]
+    pub by_alarm: bool,
 }

@@ -147,8 +147,12 @@ pub struct Analysis {
     pub data_minutes: u32,
     /// Start of the latest minute with data at this weight.
     pub last_data: Option<Timestamp>,
+    /// Until when calls could be watched at this weight, whatever they are held for.
+    pub watched_until: Option<Timestamp>,
     /// Stable before and stable lately, where it got strikingly worse.
     pub common_cause: Option<Sides>,
+    /// Both cohorts, where both fail grossly.
+    pub both_failing: Option<Sides>,
     /// Where the sequential judge's evidence stands, and what it says; `None` under other rules and at 100 %.
     pub evidence: Option<Evidence>,
     /// What the sequential judge said.
@@ -164,7 +168,9 @@ impl Analysis {
             counts,
             data_minutes: windows.len() as u32,
             last_data: None,
+            watched_until: None,
             common_cause: None,
+            both_failing: None,
             evidence: None,
             said: None,
         }
@@ -197,11 +203,16 @@ pub fn analyze(measured: &Measured<'_>, now: Timestamp) -> Analysis {
         counts: total(&usable_now),
         data_minutes: usable_now.len() as u32,
         last_data,
+        watched_until: last_data,
         common_cause: guards::common_cause(&usable_now, now),
+        both_failing: None,
         evidence: None,
         said: None,
     };
     let fresh = usable(windows, in_force.since, now, SignedDuration::ZERO, SignedDuration::ZERO);
+    if in_force.weight < Weight::FULL {
+        analysis.both_failing = guards::both_failing(policy.catastrophe, &fresh, &usable_now, now);
+    }
     if in_force.weight == Weight::FULL
         && let Some(stable) = measured.baseline
     {

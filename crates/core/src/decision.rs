@@ -1,6 +1,7 @@
 //! Verdict, guards and time → what to do now. The core is told everything and answers with a value; a `Hold` says why.
 
-use crate::analysis::{Analysis, Doubt, Verdict};
+use crate::analysis::{Analysis, Breach, Doubt, Verdict};
+use crate::calendar::{Restriction, maintenance};
 use crate::measurement::{Sides, label};
 use crate::phase::{Advice, Event, Phase};
 use crate::policy::{Mode, Rule};
@@ -53,6 +54,22 @@ pub enum Decision {
     FinishBake,
     /// Calls are taken away, the flow is put back.
     Rollback(Cause),
+    /// A rollback is called for, and not done in a maintenance window.
+    Withhold {
+        /// Why it is called for.
+        cause: Cause,
+        /// The window.
+        restriction: Box<Restriction>,
+        /// Whether its calls are paused on stable instead.
+        contain: bool,
+    },
+    /// Both cohorts fail: held for a person, at this weight.
+    CallJudge {
+        /// Weight meanwhile.
+        weight: Weight,
+        /// What was seen.
+        reason: String,
+    },
     /// Held for a person.
     Pause {
         /// Weight meanwhile.
@@ -114,6 +131,12 @@ pub enum HoldReason {
         /// Start of the latest minute with data.
         last: Option<Timestamp>,
     },
+    /// The canary fails, and a person sent all calls there because stable is broken.
+    LeftToPerson(Breach),
+    /// A maintenance window, a freeze or a stop: nothing rises.
+    Restricted(Box<Restriction>),
+    /// A rollback is called for, not done in a maintenance window, and was said.
+    Withheld(Box<Restriction>),
     /// The executor publishes the promoted version into the stable flow.
     Finalizing,
     /// The executor puts the canary flow back.
@@ -159,6 +182,14 @@ impl fmt::Display for HoldReason {
                 write!(f, "no call has ended since {last:.0}: nothing rises on evidence older than {} minutes", FRESH.as_mins())
             }
             HoldReason::NoRecentData { last: None } => f.write_str("no call has ended at this weight yet"),
+            HoldReason::LeftToPerson(breach) => write!(
+                f,
+                "{breach}; but a person sent the calls here because stable is broken, so nothing is taken back: `serin rollback` does that"
+            ),
+            HoldReason::Restricted(restriction) => write!(f, "nothing rises meanwhile: {restriction}"),
+            HoldReason::Withheld(restriction) => {
+                write!(f, "a rollback is called for and not done: {restriction}; `serin rollback` takes the calls away")
+            }
             HoldReason::Finalizing => f.write_str("healthy: the promotion is being finished"),
             HoldReason::Restoring => f.write_str("calls are on stable; the canary flow is being put back"),
             HoldReason::Contaminated => {
@@ -184,6 +215,8 @@ impl Decision {
             Decision::EndObservation(_) => "EndObservation",
             Decision::FinishBake => "FinishBake",
             Decision::Rollback(_) => "Rollback",
+            Decision::Withhold { .. } => "Withhold",
+            Decision::CallJudge { .. } => "CallJudge",
             Decision::Pause { .. } => "Pause",
             Decision::Contaminate(_) => "Contaminate",
             Decision::Abort(_) => "Abort",
@@ -210,6 +243,10 @@ impl Decision {
             Decision::EndObservation(reason) => Event::ObservationEnded { reason },
             Decision::FinishBake => Event::BakeFinished,
             Decision::Rollback(cause) => Event::RollbackStarted { cause },
+            Decision::Withhold { cause, restriction, contain } => {
+                Event::RollbackWithheld { cause, restriction: restriction.id, contained: contain }
+            }
+            Decision::CallJudge { weight, reason } => Event::BothFailing { weight, reason },
             Decision::Pause { weight, version, reason } => Event::Paused { weight, version, reason },
             Decision::Contaminate(reason) => Event::Contaminated { reason },
             Decision::Abort(reason) => Event::Aborted { reason },
@@ -239,6 +276,13 @@ impl fmt::Display for Decision {
             Decision::EndObservation(reason) => f.write_str(reason),
             Decision::FinishBake => f.write_str("healthy at 100 % long enough: the stable flow gets this version"),
             Decision::Rollback(cause) => cause.fmt(f),
+            Decision::Withhold { cause, restriction, contain: false } => {
+                write!(f, "{cause}; not rolled back, for errors are expected: {restriction}")
+            }
+            Decision::Withhold { cause, restriction, contain: true } => {
+                write!(f, "{cause}; paused with all calls on stable and nobody blamed, for errors are expected: {restriction}")
+            }
+            Decision::CallJudge { reason, .. } => f.write_str(reason),
             Decision::Pause { reason, .. } => f.write_str(reason),
             Decision::Contaminate(reason) | Decision::Abort(reason) | Decision::FailPreparation(reason) | Decision::CallHuman(reason) => {
                 f.write_str(reason)
@@ -258,6 +302,8 @@ pub struct Facts<'a> {
     pub analysis: Option<&'a Analysis>,
     /// What somebody changed by hand in Genesys Cloud of what is being compared, and who.
     pub drift: Option<&'a str>,
+    /// Maintenance windows, freezes and stops that concern the flow now.
+    pub restricted: &'a [Restriction],
     /// The clock the rollout runs by.
     pub now: Timestamp,
 }
@@ -267,12 +313,35 @@ pub const FRESH: SignedDuration = SignedDuration::from_mins(15);
 
 /// Decides. Containment first, then a person's hand, then the verdict, then deadlines; only then may anything rise.
 pub fn decide(facts: &Facts<'_>) -> Decision {
-    match decide_split(facts) {
+    let decision = match decide_split(facts) {
         // Nothing splits the calls: the only way back is the version before.
         Decision::Abort(reason) if facts.rollout.is_unsplit() && facts.rollout.phase.is_watched() => {
             Decision::Rollback(Cause::Unproven { reason })
         }
         decision => decision,
+    };
+    held_back(facts, decision)
+}
+
+/// In a maintenance window nothing is rolled back by itself, and in no restriction does anything rise (law 9).
+fn held_back(facts: &Facts<'_>, decision: Decision) -> Decision {
+    let Facts { rollout, restricted, .. } = facts;
+    match (decision, maintenance(restricted)) {
+        (Decision::Rollback(cause @ (Cause::Breach(_) | Cause::Unproven { .. })), Some((window, contain))) => {
+            let movable = matches!(rollout.phase, Phase::Stepping { .. } | Phase::AwaitingApproval { .. } | Phase::Baking);
+            match rollout.withheld.as_ref() == Some(&window.id) {
+                true => Decision::Hold(HoldReason::Withheld(Box::new(window.clone()))),
+                false => {
+                    let (restriction, contain) = (Box::new(window.clone()), contain && movable && !rollout.is_unsplit());
+                    Decision::Withhold { cause, restriction, contain }
+                }
+            }
+        }
+        (decision, _) if decision.rises() || matches!(decision, Decision::AskApproval { .. }) => match restricted.first() {
+            Some(restriction) => Decision::Hold(HoldReason::Restricted(Box::new(restriction.clone()))),
+            None => decision,
+        },
+        (decision, _) => decision,
     }
 }
 
@@ -282,7 +351,12 @@ fn decide_split(facts: &Facts<'_>) -> Decision {
         return observe(facts);
     }
     let verdict = analysis.map(|a| &a.verdict);
-    if let (true, Some(Verdict::Fail(breach))) = (rollout.phase.is_watched(), verdict) {
+    let left_to_person = rollout.stable_is_broken && rollout.in_force.weight == Weight::FULL;
+    if let (true, Phase::Baking, Some(Verdict::Fail(breach))) = (left_to_person && !rollout.asked_to_judge, &rollout.phase, verdict) {
+        let weight = rollout.in_force.weight;
+        return Decision::CallJudge { weight, reason: HoldReason::LeftToPerson(breach.clone()).to_string() };
+    }
+    if let (true, Some(Verdict::Fail(breach))) = (rollout.phase.is_watched() && !left_to_person, verdict) {
         return Decision::Rollback(Cause::Breach(breach.clone()));
     }
     // Before the halt marker: a run that took the calls away for these and stopped before saying so must not end in a restoration, which
@@ -302,6 +376,16 @@ fn decide_split(facts: &Facts<'_>) -> Decision {
             Strategy::TrafficCop | Strategy::InFlow => "calls were put back on stable",
         };
         return Decision::Contaminate(format!("{drift}: {then}; start a new rollout to go on"));
+    }
+    if let (Phase::Stepping { .. } | Phase::AwaitingApproval { .. }, Some(sides)) =
+        (&rollout.phase, analysis.and_then(|a| a.both_failing.as_ref()))
+        && !rollout.asked_to_judge
+    {
+        let reason = format!(
+            "{sides}: both fail, and where callers are better off only a person can tell. Calls stay where they are, and the rollout waits: \
+             `serin abort` takes them to stable, `serin intervene --to canary` to the canary, `serin resume` goes on as before"
+        );
+        return Decision::CallJudge { weight: rollout.in_force.weight, reason };
     }
     if seen.halts(&rollout.id) && Phase::after(rollout.phase.clone(), &Event::RollbackStarted { cause: Cause::FoundContained }).is_ok() {
         // Calls taken away for want of data or of an answer blame nobody, also when the run that did it stopped before saying so.
@@ -431,6 +515,7 @@ fn rise(facts: &Facts<'_>, analysis: &Analysis) -> Result<Weight, HoldReason> {
     match &analysis.verdict {
         Verdict::Pass | Verdict::Error(_) => {}
         Verdict::Inconclusive(doubt) | Verdict::Unsafe(doubt) => return Err(HoldReason::Inconclusive(doubt.clone())),
+        Verdict::Fail(breach) if rollout.stable_is_broken => return Err(HoldReason::LeftToPerson(breach.clone())),
         Verdict::Fail(breach) => return Err(HoldReason::Inconclusive(Doubt::Breaching { breach: breach.clone(), limit: 1 })),
     }
     if !is_ripe(rollout, analysis) {
@@ -510,9 +595,10 @@ pub fn overdue(facts: &Facts<'_>) -> Option<Decision> {
                 Some(smoke) => format!(" It waited for the version to be published, or for a test call to {} to end in it without an error.", smoke.dnis),
                 None => String::new(),
             };
-            Some(Decision::FailPreparation(format!(
-                "not prepared within 30 minutes; no call was moved.{waited} See the executor's log for what it waited for"
-            )))
+            Some(Decision::FailPreparation(match facts.restricted.first().filter(|_| rollout.canary_version.is_some()) {
+                Some(restriction) => format!("prepared, and kept from beginning for 30 minutes; no call was moved: {restriction}"),
+                None => format!("not prepared within 30 minutes; no call was moved.{waited} See the executor's log for what it waited for"),
+            }))
         }
         Phase::Finalizing if past_fixed && rollout.plan.strategy == Strategy::InFlow => Some(Decision::CallHuman(
             "the promotion was not finished within 10 minutes; all calls take the new branch, which works. See the executor's log; `serin clear` takes them to the old branch".into(),
@@ -521,7 +607,14 @@ pub fn overdue(facts: &Facts<'_>) -> Option<Decision> {
             Some(Decision::CallHuman("the stable flow did not get the promoted version within 10 minutes; all calls stay on the canary flow, which works. Publish the version into the stable flow by hand, then `serin clear`".into()))
         }
         Phase::RollingBack if past_fixed => {
-            Some(Decision::CallHuman("the canary flow was not put back within 5 minutes; calls are on stable. Publish the rollback target by hand, then `serin clear`".into()))
+            let calls = match facts.seen.is_zero() || facts.seen.halts(&rollout.id) {
+                _ if rollout.is_unsplit() => "all callers still get it",
+                true => "calls are on stable",
+                false => "whether calls are on stable cannot be seen, so set the percentage to 0 by hand",
+            };
+            Some(Decision::CallHuman(format!(
+                "the canary flow was not put back within 5 minutes; {calls}. Publish the rollback target by hand, then `serin clear`"
+            )))
         }
         Phase::Contaminated if past_fixed => Some(Decision::Abort("nobody came back to this contaminated rollout within 24 hours; calls have been on stable since".into())),
         Phase::Paused { .. } | Phase::AwaitingApproval { .. } if in_phase > policy.pause_expiry.duration() => {
@@ -531,7 +624,7 @@ pub fn overdue(facts: &Facts<'_>) -> Option<Decision> {
             )))
         }
         Phase::Stepping { .. } | Phase::Baking | Phase::Paused { .. } | Phase::AwaitingApproval { .. } => {
-            let seen_until = analysis.and_then(|a| a.last_data).unwrap_or(rollout.in_force.since).max(rollout.in_force.since);
+            let seen_until = analysis.and_then(|a| a.last_data.max(a.watched_until)).unwrap_or(rollout.in_force.since).max(rollout.in_force.since);
             if rollout.in_force.weight > Weight::ZERO && now.duration_since(seen_until) > policy.max_blind.duration() {
                 return Some(Decision::Abort(format!(
                     "no data for more than {}, the policy's max_blind: calls were put back on stable, without blame on the canary",

@@ -101,9 +101,11 @@ fn figures(decision: &Decision, analysis: &Analysis) -> Vec<String> {
 
 fn deciding<'a>(decision: &'a Decision, analysis: Option<&'a Analysis>) -> Option<&'a Sides> {
     match decision {
-        Decision::Rollback(Cause::Breach(breach)) => Some(&breach.sides),
+        Decision::Rollback(Cause::Breach(breach)) | Decision::Withhold { cause: Cause::Breach(breach), .. } => Some(&breach.sides),
+        Decision::CallJudge { .. } => analysis.and_then(|a| a.both_failing.as_ref()),
         Decision::Rollback(_) => None,
         Decision::Hold(HoldReason::CommonCause(sides)) => Some(sides),
+        Decision::Hold(HoldReason::LeftToPerson(breach)) => Some(&breach.sides),
         Decision::Hold(HoldReason::Inconclusive(Doubt::Breaching { breach, .. } | Doubt::Shared { breach })) => Some(&breach.sides),
         Decision::Hold(HoldReason::Inconclusive(Doubt::Worse { sides })) => Some(sides),
         Decision::Hold(HoldReason::Inconclusive(Doubt::Judge(reason))) => reason.deciding(),
@@ -123,6 +125,9 @@ fn would_change(decision: &Decision, analysis: Option<&Analysis>) -> String {
         Decision::Hold(reason) => held(reason),
         Decision::Rollback(_) | Decision::Abort(_) => "nothing: it is over; a new rollout may be started once the cause is known".into(),
         Decision::Pause { .. } => "a person: `serin resume` or `serin abort`".into(),
+        Decision::CallJudge { .. } => "a person: `serin abort`, `serin intervene --to canary`, or `serin resume`".into(),
+        Decision::Withhold { contain: true, .. } => "a person: `serin resume` or `serin abort`".into(),
+        Decision::Withhold { .. } => WITHHELD.into(),
         Decision::AskApproval { .. } => "a person: `serin approve`, or `serin abort`".into(),
         Decision::Contaminate(_) => "a new rollout".into(),
         Decision::CallHuman(_) => "a person, as the reason says".into(),
@@ -136,6 +141,8 @@ fn would_change(decision: &Decision, analysis: Option<&Analysis>) -> String {
         Decision::FailPreparation(_) | Decision::EndObservation(_) => "a new rollout".into(),
     }
 }
+
+const WITHHELD: &str = "the end of the maintenance window, or a person: `serin rollback`";
 
 fn held(reason: &HoldReason) -> String {
     match reason {
@@ -151,6 +158,9 @@ fn held(reason: &HoldReason) -> String {
         }
         HoldReason::CommonCause(sides) => format!("stable's {} back where they were", label(&sides.metric)),
         HoldReason::NoRecentData { .. } => "a call".into(),
+        HoldReason::LeftToPerson(_) => "a person: `serin rollback` takes the calls to stable".into(),
+        HoldReason::Restricted(_) => "its end, or a person: `serin maintenance end`".into(),
+        HoldReason::Withheld(_) => WITHHELD.into(),
         HoldReason::Finalizing | HoldReason::Restoring => "the executor, which works at it every minute".into(),
         HoldReason::Contaminated => "a person: `serin abort`".into(),
         HoldReason::Ended => "a new rollout".into(),

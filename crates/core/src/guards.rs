@@ -29,6 +29,16 @@ pub fn catastrophe(limit: Catastrophe, fresh: &[Window], fair: &[Window], now: T
     })
 }
 
+/// Errors or hang-ups that no healthy flow has, in the canary and at least half as many in stable, by enough calls of both: nobody can
+/// say from here where callers are better off.
+pub fn both_failing(limit: Catastrophe, fresh: &[Window], fair: &[Window], now: Timestamp) -> Option<Sides> {
+    [(Metric::Error, fresh), (Metric::Abandon, fair)].into_iter().find_map(|(metric, windows)| {
+        let sides = latest_calls(windows, limit.calls, now)?.sides(metric);
+        let gross = sides.canary.figure() >= limit.percent / 100.0 && sides.stable.figure() >= sides.canary.figure() / 2.0;
+        (gross && sides.stable.calls >= f64::from(ENOUGH)).then_some(sides)
+    })
+}
+
 /// The fewest latest minutes that hold so many canary calls.
 fn latest_calls(windows: &[Window], calls: u32, now: Timestamp) -> Option<Comparison> {
     let mut sum = Comparison::default();

@@ -2,13 +2,14 @@
 
 use crate::measurement::Comparison;
 use crate::phase::Event;
-use crate::rollout::{Actor, FlowName};
+use crate::rollout::{Actor, FlowName, Plan, Rollout};
 use jiff::Timestamp;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, de};
+use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
 use std::fmt;
 
-/// Schema of the entries written by this code.
+/// Schema of the entries written by this code. What may change without a new one stands in `docs/decisions/0016-schema.md`.
 pub const SCHEMA: u32 = 1;
 
 /// SHA-256 of stored bytes, as 64 hexadecimal digits outside.
@@ -89,12 +90,20 @@ impl StoredEntry {
         StoredEntry { entry, bytes }
     }
 
-    /// Reads stored bytes.
+    /// Reads stored bytes. What newer code added to an entry of this schema is left out; the bytes stay what they are.
     pub fn open(bytes: String) -> Result<StoredEntry, BrokenLedger> {
-        let entry: Entry = serde_json::from_str(&bytes).map_err(|e| BrokenLedger::Unreadable { reason: e.to_string() })?;
-        if entry.schema > SCHEMA {
-            return Err(BrokenLedger::Newer { revision: entry.revision, schema: entry.schema });
+        /// What every schema has.
+        #[derive(Deserialize)]
+        struct Mark {
+            schema: u32,
+            revision: u64,
         }
+        let unreadable = |revision| move |e: serde_json::Error| BrokenLedger::Unreadable { revision, reason: e.to_string() };
+        let Mark { schema, revision } = serde_json::from_str(&bytes).map_err(unreadable(None))?;
+        if schema > SCHEMA {
+            return Err(BrokenLedger::Newer { revision, schema });
+        }
+        let entry = serde_json::from_str(&bytes).map_err(unreadable(Some(revision)))?;
         Ok(StoredEntry { entry, bytes })
     }
 
@@ -104,12 +113,62 @@ impl StoredEntry {
     }
 }
 
+/// Reads the plan of an entry. Rollout files are read strictly, because there an unknown field is a mistake, and so are the plan's types.
+/// In the ledger it is something that newer code knows: it is left out.
+pub(crate) fn recorded_plan<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Box<Plan>, D::Error> {
+    let mut plan = Value::deserialize(deserializer)?;
+    loop {
+        let refused = match Plan::deserialize(&plan) {
+            Ok(read) => return Ok(Box::new(read)),
+            Err(error) => error.to_string(),
+        };
+        let unknown = refused.strip_prefix("unknown field `").and_then(|rest| rest.split('`').next()).map(str::to_owned);
+        if !unknown.is_some_and(|field| leave_out(&mut plan, &field, &refused)) {
+            return Err(de::Error::custom(refused));
+        }
+    }
+}
+
+/// Removes the field that a plan was refused for, and no other one of that name: only that one is refused in the same words under
+/// another name.
+fn leave_out(plan: &mut Value, field: &str, refused: &str) -> bool {
+    let renamed = format!("{field}\0");
+    let in_other_words = refused.replacen(field, &renamed, 1);
+    for nth in 0.. {
+        let mut other = plan.clone();
+        let Some(map) = holder(&mut other, field, &mut { nth }) else { return false };
+        map.remove(field);
+        map.insert(renamed.clone(), Value::Null);
+        if Plan::deserialize(&other).is_err_and(|error| error.to_string() == in_other_words) {
+            return holder(plan, field, &mut { nth }).and_then(|map| map.remove(field)).is_some();
+        }
+    }
+    false
+}
+
+/// The object that holds a field, the `nth` of those that do.
+fn holder<'a>(value: &'a mut Value, field: &str, nth: &mut usize) -> Option<&'a mut Map<String, Value>> {
+    if value.get(field).is_some() {
+        if *nth == 0 {
+            return value.as_object_mut();
+        }
+        *nth -= 1;
+    }
+    match value {
+        Value::Object(map) => map.values_mut().find_map(|child| holder(child, field, nth)),
+        Value::Array(list) => list.iter_mut().find_map(|child| holder(child, field, nth)),
+        _ => None,
+    }
+}
+
 /// Why a ledger cannot be trusted or read.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum BrokenLedger {
     /// An entry is no entry.
-    #[error("a ledger entry cannot be read: {reason}")]
+    #[error("ledger entry{} cannot be read: {reason}", .revision.map(|r| format!(" {r}")).unwrap_or_default())]
     Unreadable {
+        /// Its place, as far as it is known.
+        revision: Option<u64>,
         /// What serde says.
         reason: String,
     },
@@ -121,6 +180,14 @@ pub enum BrokenLedger {
         /// Its schema.
         schema: u32,
     },
+    /// An entry of another flow.
+    #[error("ledger entry {revision} is one of flow {flow}")]
+    Foreign {
+        /// Its place.
+        revision: u64,
+        /// Whose it is.
+        flow: FlowName,
+    },
     /// A place is missing or taken twice.
     #[error("ledger entry {expected} is missing: {found} stands in its place")]
     Gap {
@@ -130,10 +197,65 @@ pub enum BrokenLedger {
         found: u64,
     },
     /// The bytes before an entry are not those it was chained to.
-    #[error("ledger entry {revision} does not follow from the one before it: the bytes before it were changed")]
+    #[error("ledger entry {revision} does not follow from entry {}: one of the two was changed", .revision - 1)]
     Rewritten {
         /// The entry whose predecessor changed.
         revision: u64,
+    },
+    /// The chain is sound, and cannot have happened.
+    #[error("ledger entry {revision} cannot have followed: {reason}")]
+    Illegal {
+        /// The entry.
+        revision: u64,
+        /// Why.
+        reason: String,
+    },
+    /// There are entries, and no head.
+    #[error("the ledger has {entries} entries and no head: the head was removed")]
+    NoHead {
+        /// How many.
+        entries: usize,
+    },
+    /// The head names another end.
+    #[error("the head says that entry {head} is the last one, and it is {last}: entries were cut off, or the head was changed")]
+    OtherEnd {
+        /// What the head says.
+        head: u64,
+        /// What there is.
+        last: u64,
+    },
+    /// The head has another hash.
+    #[error("the head does not follow from entry {revision}: one of the two was changed")]
+    OtherHead {
+        /// The last entry.
+        revision: u64,
+    },
+    /// The head names another beginning of the latest rollout.
+    #[error("the head says that the latest rollout begins at entry {head}, and it does at {first}: the head was changed")]
+    OtherBeginning {
+        /// What the head says.
+        head: u64,
+        /// What there is.
+        first: u64,
+    },
+    /// An anchor has another hash: the chain is sound and not the one that was anchored.
+    #[error(
+        "ledger entry {} has hash {found}, the anchor says {}: the ledger was rewritten, or the anchor is another ledger's", 
+        .anchor.revision, .anchor.hash
+    )]
+    Adrift {
+        /// The anchor.
+        anchor: Anchor,
+        /// What there is.
+        found: Hash,
+    },
+    /// An anchor lies beyond the end.
+    #[error("the anchor names entry {}, the ledger ends at {last}: entries were cut off, or the anchor is another ledger's", .anchor.revision)]
+    Shorter {
+        /// The anchor.
+        anchor: Anchor,
+        /// What there is.
+        last: u64,
     },
 }
 
@@ -151,6 +273,129 @@ pub fn verify<'a>(entries: impl IntoIterator<Item = &'a StoredEntry>, mut revisi
         (revision, previous) = (entry.revision, stored.hash());
     }
     Ok(previous)
+}
+
+/// What stands beside a flow's entries: where they end, and where the latest rollout begins.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Head {
+    /// Place of the last entry.
+    pub revision: u64,
+    /// Hash of its bytes.
+    pub hash: Hash,
+    /// Place of the first entry of the latest rollout.
+    pub first_revision: u64,
+}
+
+/// Everything that is stored of a flow's entries, as it is: nothing was checked.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Archive {
+    /// The head, if there is one.
+    pub head: Option<Head>,
+    /// Places and bytes, in the order of the places.
+    pub entries: Vec<(u64, String)>,
+}
+
+/// The hash that an entry had, kept where whoever rewrites a ledger does not reach. Every alert carries one.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Anchor {
+    /// Place of the entry.
+    pub revision: u64,
+    /// Hash of its bytes.
+    #[serde(rename = "head_hash")]
+    pub hash: Hash,
+}
+
+/// Entries that were checked from the first to the last, and hold.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Audited {
+    /// The entries of each rollout, oldest first.
+    pub rollouts: Vec<Vec<StoredEntry>>,
+}
+
+impl Audited {
+    /// Every entry, oldest first.
+    pub fn entries(&self) -> impl Iterator<Item = &StoredEntry> {
+        self.rollouts.iter().flatten()
+    }
+
+    /// Place and hash of the last entry.
+    pub fn end(&self) -> (u64, Hash) {
+        self.entries().last().map_or((0, Hash::genesis()), |last| (last.entry.revision, last.hash()))
+    }
+}
+
+impl Archive {
+    /// Checks everything: each entry, the chain from the first one to the head, and that every rollout can have happened.
+    ///
+    /// A chain that was made anew as a whole, head included, is as sound as the true one: only an anchor tells them apart.
+    pub fn audit(&self, flow: &FlowName, anchor: Option<&Anchor>) -> Result<Audited, BrokenLedger> {
+        let Some(head) = &self.head else {
+            return match self.entries.len() {
+                0 => audit(flow, &[], anchor),
+                entries => Err(BrokenLedger::NoHead { entries }),
+            };
+        };
+        if let Some((found, _)) = self.entries.first().filter(|(place, _)| *place != 1) {
+            return Err(BrokenLedger::Gap { expected: 1, found: *found });
+        }
+        let audited = audit(flow, &self.entries, anchor)?;
+        if audited.entries().next().is_some_and(|first| first.entry.previous != Hash::genesis()) {
+            return Err(BrokenLedger::Rewritten { revision: 1 });
+        }
+        let (last, hash) = audited.end();
+        let first = audited.rollouts.last().map_or(0, |latest| latest[0].entry.revision);
+        match head {
+            Head { revision, .. } if *revision != last => Err(BrokenLedger::OtherEnd { head: *revision, last }),
+            head if head.hash != hash => Err(BrokenLedger::OtherHead { revision: last }),
+            Head { first_revision, .. } if *first_revision != first => Err(BrokenLedger::OtherBeginning { head: *first_revision, first }),
+            _ => Ok(audited),
+        }
+    }
+}
+
+/// Checks entries, by place and bytes, that begin with any rollout: a copy of a ledger, whose head is not known.
+pub fn audit(flow: &FlowName, entries: &[(u64, String)], anchor: Option<&Anchor>) -> Result<Audited, BrokenLedger> {
+    let mut rollouts: Vec<Vec<StoredEntry>> = Vec::new();
+    let mut before: Option<(Rollout, StoredEntry)> = None;
+    for (place, bytes) in entries {
+        let place = *place;
+        let stored = StoredEntry::open(bytes.clone()).map_err(|error| match error {
+            BrokenLedger::Unreadable { reason, .. } => BrokenLedger::Unreadable { revision: Some(place), reason },
+            error => error,
+        })?;
+        let entry = &stored.entry;
+        if entry.flow != *flow {
+            return Err(BrokenLedger::Foreign { revision: place, flow: entry.flow.clone() });
+        }
+        match &before {
+            Some((_, last)) => verify([&stored], last.entry.revision, last.hash())?,
+            None => verify([&stored], place.saturating_sub(1), entry.previous.clone())?,
+        };
+        if entry.revision != place {
+            return Err(BrokenLedger::Gap { expected: place, found: entry.revision });
+        }
+        let illegal = |reason: String| BrokenLedger::Illegal { revision: place, reason };
+        let rollout = match before.filter(|_| !matches!(entry.event, Event::Requested { .. })) {
+            Some((rollout, _)) if rollout.id != entry.rollout => {
+                return Err(illegal(format!("it belongs to rollout {}, in the midst of {}", entry.rollout, rollout.id)));
+            }
+            Some((rollout, _)) => rollout.after(entry),
+            None => Rollout::replay([entry]).inspect(|_| rollouts.push(Vec::new())),
+        };
+        let rollout = rollout.map_err(|e| illegal(e.to_string()))?;
+        rollouts.last_mut().expect("the first entry was replayed, so it opened a rollout").push(stored.clone());
+        before = Some((rollout, stored));
+    }
+    let audited = Audited { rollouts };
+    if let Some(anchor) = anchor {
+        let (last, _) = audited.end();
+        match audited.entries().find(|stored| stored.entry.revision == anchor.revision).map(StoredEntry::hash) {
+            Some(found) if found == anchor.hash => {}
+            Some(found) => return Err(BrokenLedger::Adrift { anchor: anchor.clone(), found }),
+            None => return Err(BrokenLedger::Shorter { anchor: anchor.clone(), last }),
+        }
+    }
+    Ok(audited)
 }
 
 #[cfg(test)]

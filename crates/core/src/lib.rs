@@ -1,10 +1,12 @@
 //! The shared core: decides. Pure: no clock, no I/O, no environment, no randomness of its own.
 //!
 //! In reading order: [`weight`], [`cohort`], [`policy`], [`measurement`], [`analysis`] (with [`rules`], the anytime-valid
-//! judge [`sequential`] and its [`summary`], [`guards`]), [`rollout`], [`projection`], [`decision`], [`explain`], [`phase`], [`ledger`], [`alert`].
+//! judge [`sequential`] and its [`summary`], [`guards`]), [`rollout`], [`projection`], [`calendar`], [`decision`], [`explain`], [`phase`], [`ledger`], [`alert`] and its
+//! [`wording`].
 
 pub mod alert;
 pub mod analysis;
+pub mod calendar;
 pub mod cohort;
 pub mod decision;
 pub mod explain;
@@ -19,3 +21,4 @@ pub mod rules;
 pub mod sequential;
 pub mod summary;
 pub mod weight;
+pub mod wording;

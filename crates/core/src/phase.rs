@@ -58,6 +58,7 @@ pub enum Event {
     /// Somebody asked for a rollout.
     Requested {
         /// For what.
+        #[serde(deserialize_with = "crate::ledger::recorded_plan")]
         plan: Box<Plan>,
     },
     /// What stood in Genesys was recorded; from here a publish into the canary flow is ours.
@@ -156,6 +157,38 @@ pub enum Event {
         /// Why.
         cause: Cause,
     },
+    /// Errors are expected, so a rollback that was called for was not done.
+    RollbackWithheld {
+        /// Why it was called for.
+        cause: Cause,
+        /// Id of the maintenance window.
+        restriction: String,
+        /// Whether its calls were paused on stable instead.
+        contained: bool,
+    },
+    /// Canary and stable both fail grossly: where calls are better off only a person can tell.
+    BothFailing {
+        /// Weight meanwhile.
+        weight: Weight,
+        /// What was seen.
+        reason: String,
+    },
+    /// The parameters could not take the calls away; something before them did.
+    LedAround {
+        /// What.
+        detour: Detour,
+        /// Why.
+        reason: String,
+    },
+    /// The version to go back to is gone; there is another.
+    Retargeted {
+        /// The version.
+        version: String,
+        /// Its configuration hash.
+        hash: String,
+        /// Why.
+        reason: String,
+    },
     /// Intent: publish the rollback target into the canary flow.
     RestorationStarted {
         /// The canary flow's published version before.
@@ -192,6 +225,24 @@ pub enum Event {
     Cleared {
         /// What they say.
         reason: String,
+    },
+}
+
+/// What takes the calls around the canary where its parameters cannot.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Detour {
+    /// The open hours of an IVR configuration lead to the stable flow itself.
+    Ivr {
+        /// Its id.
+        id: String,
+        /// The flow they led to before.
+        before: String,
+    },
+    /// The emergency of a group was declared.
+    Emergency {
+        /// Id of the group.
+        id: String,
     },
 }
 
@@ -232,6 +283,10 @@ impl Event {
             Event::StablePublished { .. } => "StablePublished",
             Event::Finalized => "Finalized",
             Event::RollbackStarted { .. } => "RollbackStarted",
+            Event::RollbackWithheld { .. } => "RollbackWithheld",
+            Event::BothFailing { .. } => "BothFailing",
+            Event::LedAround { .. } => "LedAround",
+            Event::Retargeted { .. } => "Retargeted",
             Event::RestorationStarted { .. } => "RestorationStarted",
             Event::RestorationDelayed { .. } => "RestorationDelayed",
             Event::RollbackFinished { .. } => "RollbackFinished",
@@ -287,12 +342,24 @@ impl Phase {
                 Ok(Stepping { weight: *weight })
             }
             (Stepping { .. }, Event::PromotionStarted { .. }) => Ok(Baking),
+            // By a person, for the day on which stable is the broken one.
+            (AwaitingApproval { .. } | Paused { .. }, Event::PromotionStarted { .. }) => Ok(Baking),
+            (Stepping { weight: step } | AwaitingApproval { weight: step }, Event::RollbackWithheld { contained: true, .. }) => {
+                Ok(Paused { weight: Weight::ZERO, step: *step })
+            }
+            (Baking, Event::RollbackWithheld { contained: true, .. }) => Ok(Paused { weight: Weight::ZERO, step: Weight::FULL }),
+            (Stepping { .. } | AwaitingApproval { .. } | Paused { .. } | Baking, Event::RollbackWithheld { .. }) => Ok(self),
+            (Stepping { weight: step } | AwaitingApproval { weight: step }, Event::BothFailing { weight, .. }) if weight <= step => {
+                Ok(Paused { weight: *weight, step: *step })
+            }
             (Stepping { weight }, Event::WeightApplied { weight: applied, .. }) if applied == weight => Ok(self),
             (Stepping { weight }, Event::ApprovalRequested) => Ok(AwaitingApproval { weight: *weight }),
             (Stepping { weight: step } | AwaitingApproval { weight: step }, Event::Paused { weight, .. }) if weight <= step => {
                 Ok(Paused { weight: *weight, step: *step })
             }
-            (Baking, Event::Paused { weight, .. }) => Ok(Paused { weight: *weight, step: Weight::FULL }),
+            (Baking, Event::Paused { weight, .. } | Event::BothFailing { weight, .. }) => {
+                Ok(Paused { weight: *weight, step: Weight::FULL })
+            }
             (AwaitingApproval { weight }, Event::Approved { .. }) => Ok(Stepping { weight: *weight }),
             // The same weight again, as another version: somebody wrote it once more, or we replaced what was no percentage by 0.
             (Paused { weight: from, step }, Event::Paused { weight, version, .. })
@@ -310,6 +377,7 @@ impl Phase {
             (Finalizing, Event::HumanNeeded { .. }) => Ok(NeedsHuman { weight: Weight::FULL }),
 
             (RollingBack, Event::RestorationStarted { .. } | Event::RestorationDelayed { .. }) => Ok(RollingBack),
+            (RollingBack, Event::LedAround { .. } | Event::Retargeted { .. }) => Ok(RollingBack),
             (RollingBack, Event::RollbackFinished { .. }) => Ok(RolledBack),
             (RollingBack, Event::HumanNeeded { .. }) => Ok(NeedsHuman { weight: Weight::ZERO }),
             (NeedsHuman { .. }, Event::Cleared { .. }) => Ok(Aborted),

@@ -4,7 +4,7 @@ use crate::analysis::Breach;
 use crate::cohort::{Labels, Split, SplitKey, Stickiness};
 use crate::ledger::Entry;
 use crate::measurement::{Counts, InForce};
-use crate::phase::{Advice, Event, IllegalTransition, Phase};
+use crate::phase::{Advice, Detour, Event, IllegalTransition, Phase};
 use crate::policy::{Mode, Policy};
 use crate::weight::Weight;
 use jiff::Timestamp;
@@ -98,9 +98,33 @@ pub struct Plan {
     /// Whether Genesys Cloud is asked to validate the version first: a preview of theirs.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub validate: bool,
+    /// What a rollback may do besides.
+    #[serde(default, skip_serializing_if = "WayBack::is_plain")]
+    pub rollback: WayBack,
     /// How careful to be.
     #[serde(default)]
     pub policy: Policy,
+}
+
+/// What a rollback may do besides taking the calls back and publishing a known-good version.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct WayBack {
+    /// Days for which a version that proved healthy counts as known-good; without it for ever.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub known_good_days: Option<u16>,
+    /// IVR configuration (id) whose open hours are led to the stable flow should the percentage not let itself be written.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ivr: Option<String>,
+    /// Emergency group (id) that is armed: its emergency is declared if nothing else takes the calls away.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub emergency_group: Option<String>,
+}
+
+impl WayBack {
+    fn is_plain(&self) -> bool {
+        *self == WayBack::default()
+    }
 }
 
 /// How calls come to the change.
@@ -227,6 +251,8 @@ impl Plan {
         named.extend(self.pointer.iter().map(|p| ("pointer.table", &p.table)));
         named.extend(self.outcomes.iter().flat_map(|o| [("outcomes.stable", &o.stable), ("outcomes.canary", &o.canary)]));
         named.extend(self.data_actions.iter().map(|a| ("data_actions.id", &a.id)));
+        named.extend(self.rollback.ivr.iter().map(|id| ("rollback.ivr", id)));
+        named.extend(self.rollback.emergency_group.iter().map(|id| ("rollback.emergency_group", id)));
         for (name, value) in named {
             let plain = value.bytes().all(|b| b.is_ascii_alphanumeric() || b"._-".contains(&b));
             if value.is_empty() || value.len() > 64 || !plain {
@@ -284,6 +310,14 @@ impl Plan {
                 return Err(format!("{field} is not accepted with strategy {name}: it belongs to strategy {}", of.name()));
             }
         }
+        if self.rollback.ivr.is_some() && !two_flows {
+            return Err(format!(
+                "rollback.ivr is not accepted with strategy {name}: there is no stable flow beside the canary's to lead it to"
+            ));
+        }
+        if self.rollback.known_good_days == Some(0) {
+            return Err("rollback.known_good_days 0 is not accepted: 1 or more is, or none for no limit".to_owned());
+        }
         if self.smoke.is_some() && (!two_flows || self.policy.mode == Mode::Observe) {
             return Err(format!(
                 "smoke is not accepted with strategy {name} in mode {}: a test call proves something only in a flow that Serin has published \
@@ -316,7 +350,7 @@ impl Plan {
 }
 
 /// What stood in Genesys before anything was changed; the way back.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Snapshot {
     /// Published version of the stable flow.
     pub stable_version: String,
@@ -328,6 +362,15 @@ pub struct Snapshot {
     pub rollback_hash: String,
     /// Configuration hash of the version to roll out.
     pub canary_hash: String,
+    /// Where the stable version is kept outside of Genesys Cloud.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub export: Option<String>,
+    /// The flow that the open hours of `rollback.ivr` led to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ivr_flow: Option<String>,
+    /// The row of the data table: its flow and weight.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub row: Option<(String, Weight)>,
 }
 
 /// Who did something.
@@ -414,6 +457,8 @@ pub struct Restoration {
     pub next_at: Option<Timestamp>,
     /// Whether a publish was intended, so that a running operation is ours.
     pub publishing: bool,
+    /// What takes the calls around the canary, until a person takes it out.
+    pub detour: Option<Detour>,
 }
 
 /// A rollout: the replay of its entries.
@@ -447,6 +492,12 @@ pub struct Rollout {
     pub approved: Option<Weight>,
     /// What was advised at the weight in force, where Serin only observes.
     pub advised: Option<Advice>,
+    /// Whether a person sent all calls to the canary because stable is the broken one.
+    pub stable_is_broken: bool,
+    /// Whether a person was asked at this weight where callers are better off, since both cohorts fail.
+    pub asked_to_judge: bool,
+    /// The maintenance window in which a rollback was called for and not done.
+    pub withheld: Option<String>,
     /// The way back so far.
     pub restoration: Restoration,
     /// A publish of `Preparing` or `Finalizing` was intended, so a running operation is ours.
@@ -490,6 +541,9 @@ impl Rollout {
             baseline: None,
             approved: None,
             advised: None,
+            stable_is_broken: false,
+            asked_to_judge: false,
+            withheld: None,
             restoration: Restoration::default(),
             publishing: false,
             has_stepped: false,
@@ -516,16 +570,19 @@ impl Rollout {
             }
             Event::StepStarted { weight, base_version } => {
                 self.has_stepped = true;
+                self.withheld = None;
                 self.pending = Some(PendingRaise { weight: *weight, base_version: *base_version });
             }
             Event::PromotionStarted { base_version } => {
                 self.has_stepped = true;
+                self.withheld = None;
                 self.baseline = entry.evidence.map(|e| e.stable).filter(|stable| stable.calls > 0);
                 if self.is_unsplit() {
                     // Published, so every caller has it; there is no parameter to write.
                     self.put_in_force(Weight::FULL, entry.at);
                     return Ok(self);
                 }
+                self.stable_is_broken = matches!(entry.by, Actor::Person(_));
                 self.pending = Some(PendingRaise { weight: Weight::FULL, base_version: *base_version });
             }
             Event::Resumed { base_version } => {
@@ -556,6 +613,26 @@ impl Rollout {
                     self.put_in_force(*weight, entry.at);
                 }
             }
+            Event::BothFailing { weight, .. } => {
+                self.pending = None;
+                if *weight != self.in_force.weight {
+                    self.put_in_force(*weight, entry.at);
+                }
+                self.asked_to_judge = true;
+            }
+            Event::RollbackWithheld { restriction, contained, .. } => {
+                self.withheld = Some(restriction.clone());
+                if *contained {
+                    self.pending = None;
+                    self.put_in_force(Weight::ZERO, entry.at);
+                }
+            }
+            Event::LedAround { detour, .. } => self.restoration.detour = Some(detour.clone()),
+            Event::Retargeted { version, hash, .. } => {
+                if let Some(snapshot) = &mut self.snapshot {
+                    (snapshot.rollback_target, snapshot.rollback_hash) = (version.clone(), hash.clone());
+                }
+            }
             Event::FinalizeStarted { .. } => {
                 self.publishing = true;
                 self.stable_touched = Some(entry.recorded_at);
@@ -581,7 +658,8 @@ impl Rollout {
     fn put_in_force(&mut self, weight: Weight, since: Timestamp) {
         self.in_force = InForce { weight, since };
         self.weights.push(self.in_force);
-        (self.approved, self.advised) = (None, None);
+        self.stable_is_broken &= weight == Weight::FULL;
+        (self.approved, self.advised, self.asked_to_judge) = (None, None, false);
     }
 
     /// Whether all callers get the change by its publication.

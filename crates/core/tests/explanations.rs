@@ -6,6 +6,7 @@
 
 use jiff::{SignedDuration, Timestamp};
 use serin_core::analysis::{Analysis, Breach, Doubt, Measured, Proof, Verdict, analyze};
+use serin_core::calendar::{Kind, Restriction, When};
 use serin_core::decision::{Decision, Facts, HoldReason, decide};
 use serin_core::explain::{Explanation, explain};
 use serin_core::ledger::{Entry, Hash, SCHEMA};
@@ -46,6 +47,7 @@ struct Story {
     entries: Vec<Entry>,
     rollout: Rollout,
     seen: Seen,
+    restricted: Vec<Restriction>,
 }
 
 impl Story {
@@ -57,7 +59,14 @@ impl Story {
         .unwrap();
         let first = entry(0, Event::Requested { plan: Box::new(plan) }, None);
         let rollout = Rollout::replay([&first]).unwrap();
-        Story { entries: vec![first], rollout, seen: Seen { percentage: Some(("0".into(), 1)), ..Seen::default() } }
+        Story { entries: vec![first], rollout, seen: Seen { percentage: Some(("0".into(), 1)), ..Seen::default() }, restricted: Vec::new() }
+    }
+
+    /// While errors are expected, or no change is wanted.
+    fn during(self, kind: Kind) -> Story {
+        let when = When::Once { from: at(0), until: Some(at(120)) };
+        let (id, reason) = (format!("{}-1", kind.name()), "the carrier works on its lines".to_owned());
+        Story { restricted: vec![Restriction { id, kind, flow: None, when, reason, by: "sam".into(), ended: None }], ..self }
     }
 
     fn prepared(policy: &str) -> Story {
@@ -88,8 +97,12 @@ impl Story {
         self.tell_with(minute, event, None)
     }
 
-    fn tell_with(mut self, minute: i64, event: Event, evidence: Option<Comparison>) -> Story {
-        self.entries.push(entry(minute, event, evidence));
+    fn tell_with(self, minute: i64, event: Event, evidence: Option<Comparison>) -> Story {
+        self.tell_entry(entry(minute, event, evidence))
+    }
+
+    fn tell_entry(mut self, entry: Entry) -> Story {
+        self.entries.push(entry);
         self.rollout = Rollout::replay(&self.entries).unwrap();
         self
     }
@@ -160,7 +173,8 @@ impl Book {
     }
 
     fn on(&mut self, title: &str, story: &Story, analysis: Option<Analysis>, now: i64, decision: Option<Decision>) {
-        let facts = Facts { rollout: &story.rollout, seen: &story.seen, analysis: analysis.as_ref(), drift: None, now: at(now) };
+        let (rollout, seen, restricted) = (&story.rollout, &story.seen, story.restricted.as_slice());
+        let facts = Facts { rollout, seen, analysis: analysis.as_ref(), drift: None, restricted, now: at(now) };
         let decision = decision.unwrap_or_else(|| decide(&facts));
         let explanation = explain(&decision, &facts);
         self.0.push(Case { title: title.to_owned(), decision, analysis, explanation });
@@ -201,6 +215,7 @@ fn phases(book: &mut Book) {
         rollback_target: "13.0".into(),
         rollback_hash: "b".into(),
         canary_hash: "c".into(),
+        ..Snapshot::default()
     };
     let finalizing = Story::asked("{}")
         .tell(0, Event::SnapshotTaken { snapshot })
@@ -247,6 +262,39 @@ fn trip_wire(book: &mut Book) {
     book.decided("the trip-wire: errors", &Story::stepping("{}"), &minutes(0..3, STABLE, of(10, 6, 0, 0)), 3);
     book.decided("the trip-wire: hang-ups", &Story::stepping("{}"), &minutes(5..7, STABLE, of(10, 0, 6, 0)), 9);
     book.decided("the trip-wire at 100 %", &Story::baking("{}"), &minutes(0..2, of(0, 0, 0, 0), of(200, 150, 0, 0)), 2);
+}
+
+fn restrictions(book: &mut Book) {
+    let (broken, well) = (minutes(0..3, STABLE, of(10, 6, 0, 0)), minutes(0..120, STABLE, WELL));
+    let (expected, contained) = (Kind::Maintenance { contain: false }, Kind::Maintenance { contain: true });
+    book.decided("maintenance: a rollback is called for", &Story::stepping("{}").during(expected), &broken, 3);
+    let cause = Cause::FoundContained;
+    let told = Story::stepping("{}").tell(3, Event::RollbackWithheld { cause, restriction: "maintenance-1".into(), contained: false });
+    book.decided("maintenance: that was told", &told.during(expected), &broken, 3);
+    book.decided("maintenance that contains: a rollback is called for", &Story::stepping("{}").during(contained), &broken, 3);
+    let rule = r#"{"rule":{"kind":"not-worse"}}"#;
+    book.decided("maintenance: healthy long enough", &Story::stepping(rule).during(expected), &well, 115);
+    book.decided("a freeze: healthy long enough", &Story::stepping(rule).during(Kind::Freeze), &well, 115);
+    book.decided("a freeze: the canary is broken", &Story::stepping("{}").during(Kind::Freeze), &broken, 3);
+    book.decided("a stop: prepared", &Story::prepared("{}").during(Kind::Stop), &[], 5);
+    book.decided("a stop: prepared, for too long", &Story::prepared("{}").during(Kind::Stop), &[], 31);
+}
+
+fn both_fail(book: &mut Book) {
+    let both = minutes(0..3, of(190, 120, 5, 5), of(10, 7, 0, 0));
+    book.decided("both cohorts fail", &Story::stepping("{}"), &both, 3);
+    let (weight, reason) = (percent(5.0), "both fail".to_owned());
+    let asked = Story::stepping("{}").tell(3, Event::BothFailing { weight, reason });
+    book.decided("both cohorts fail, and a person was asked", &asked, &both, 4);
+    let by_person = |story: Story| {
+        let promoted = Entry { by: Actor::Person("sam".into()), ..entry(5, Event::PromotionStarted { base_version: 2 }, None) };
+        story.tell_entry(promoted).set("100").tell(5, Event::WeightApplied { weight: Weight::FULL, version: 3 })
+    };
+    let broken = minutes(5..8, of(0, 0, 0, 0), of(200, 150, 0, 0));
+    let sent = by_person(asked);
+    book.decided("stable is broken, and so is the canary", &sent, &broken, 8);
+    let asked = sent.tell(8, Event::BothFailing { weight: Weight::FULL, reason: "it fails too".into() });
+    book.decided("stable is broken, and so is the canary, and a person was asked", &asked, &broken, 9);
 }
 
 fn rules(book: &mut Book) {
@@ -392,6 +440,8 @@ fn book() -> Book {
     phases(&mut book);
     hands_and_silence(&mut book);
     trip_wire(&mut book);
+    restrictions(&mut book);
+    both_fail(&mut book);
     rules(&mut book);
     at_full(&mut book);
     modes(&mut book);
@@ -508,6 +558,8 @@ fn decision(decision: &Decision) -> &'static str {
         | Decision::EndObservation(_)
         | Decision::FinishBake
         | Decision::Rollback(_)
+        | Decision::Withhold { .. }
+        | Decision::CallJudge { .. }
         | Decision::Pause { .. }
         | Decision::Contaminate(_)
         | Decision::Abort(_)
@@ -533,6 +585,9 @@ fn hold(reason: &HoldReason) -> &'static str {
         HoldReason::ObservedAtFull => "ObservedAtFull",
         HoldReason::CommonCause(_) => "CommonCause",
         HoldReason::NoRecentData { .. } => "NoRecentData",
+        HoldReason::LeftToPerson(_) => "LeftToPerson",
+        HoldReason::Restricted(_) => "Restricted",
+        HoldReason::Withheld(_) => "Withheld",
         HoldReason::Finalizing => "Finalizing",
         HoldReason::Restoring => "Restoring",
         HoldReason::Contaminated => "Contaminated",
@@ -578,11 +633,11 @@ fn judgement(reason: &Reason) -> &'static str {
 fn every_kind_of_decision_and_reason_is_explained_in_the_snapshot() {
     let book = book().0;
     let decisions: BTreeSet<_> = book.iter().map(|case| decision(&case.decision)).collect();
-    assert_eq!(decisions.len(), 16, "{decisions:?}");
+    assert_eq!(decisions.len(), 18, "{decisions:?}");
     let holds: Vec<&HoldReason> =
         book.iter().filter_map(|case| if let Decision::Hold(reason) = &case.decision { Some(reason) } else { None }).collect();
     let reasons: BTreeSet<_> = holds.iter().map(|reason| hold(reason)).collect();
-    assert_eq!(reasons.len(), 19, "{reasons:?}");
+    assert_eq!(reasons.len(), 22, "{reasons:?}");
     let doubts: Vec<&Doubt> =
         holds.iter().filter_map(|reason| if let HoldReason::Inconclusive(doubt) = reason { Some(doubt) } else { None }).collect();
     let kinds: BTreeSet<_> = doubts.iter().map(|d| doubt(d)).collect();

@@ -122,7 +122,7 @@ impl Story {
 
     fn decide(&self, windows: &[Window], now: i64) -> Decision {
         let analysis = self.rollout.phase.is_watched().then(|| self.analysis(windows, now));
-        decide(&Facts { rollout: &self.rollout, seen: &self.seen, analysis: analysis.as_ref(), drift: None, now: at(now) })
+        decide(&Facts { rollout: &self.rollout, seen: &self.seen, analysis: analysis.as_ref(), drift: None, restricted: &[], now: at(now) })
     }
 
     /// Decides, and records and does what was decided.

@@ -7,7 +7,7 @@ use jiff::{SignedDuration, Timestamp};
 use serin_core::decision::{Facts, decide};
 use serin_core::ledger::{Entry, Hash, SCHEMA};
 use serin_core::measurement::InForce;
-use serin_core::phase::{Advice, Event, Phase};
+use serin_core::phase::{Advice, Detour, Event, Phase};
 use serin_core::policy::{Mode, Policy};
 use serin_core::projection::Seen;
 use serin_core::rollout::{Actor, Applied, Cause, Plan, Rollout, Snapshot, Strategy};
@@ -19,7 +19,7 @@ use std::collections::{BTreeMap, BTreeSet};
 const MOVES: [(&str, &[&str]); 13] = [
     ("Preparing", &["Stepping", "Baking", "Failed", "Aborted"]),
     ("Stepping", &["AwaitingApproval", "Paused", "Baking", "RollingBack", "Aborted", "Contaminated"]),
-    ("AwaitingApproval", &["Stepping", "Paused", "RollingBack", "Aborted", "Contaminated"]),
+    ("AwaitingApproval", &["Stepping", "Paused", "Baking", "RollingBack", "Aborted", "Contaminated"]),
     ("Paused", &["Stepping", "Baking", "RollingBack", "Aborted", "Contaminated"]),
     ("Baking", &["Finalizing", "Paused", "RollingBack", "Aborted", "Contaminated"]),
     ("Finalizing", &["Promoted", "NeedsHuman", "RollingBack", "Aborted"]),
@@ -64,6 +64,7 @@ fn alphabet() -> Vec<Event> {
         rollback_target: "13.0".into(),
         rollback_hash: "b".into(),
         canary_hash: "c".into(),
+        ..Snapshot::default()
     };
     let mut all = vec![
         Event::Requested { plan: Box::new(plan()) },
@@ -89,12 +90,17 @@ fn alphabet() -> Vec<Event> {
         Event::Contaminated { reason: text() },
         Event::HumanNeeded { reason: text() },
         Event::Cleared { reason: text() },
+        Event::RollbackWithheld { cause: Cause::FoundContained, restriction: text(), contained: false },
+        Event::RollbackWithheld { cause: Cause::FoundContained, restriction: text(), contained: true },
+        Event::LedAround { detour: Detour::Emergency { id: text() }, reason: text() },
+        Event::Retargeted { version: version(), hash: text(), reason: text() },
     ];
     for weight in weights() {
         all.push(Event::StepStarted { weight, base_version: 3 });
         all.push(Event::WeightApplied { weight, version: 4 });
         all.push(Event::WeightSet { weight, version: 8 });
         all.push(Event::Paused { weight, version: None, reason: text() });
+        all.push(Event::BothFailing { weight, reason: text() });
         all.push(Event::Paused { weight, version: Some(9), reason: text() });
     }
     all
@@ -130,6 +136,10 @@ fn place(event: &Event) -> usize {
         Event::Contaminated { .. } => 24,
         Event::HumanNeeded { .. } => 25,
         Event::Cleared { .. } => 26,
+        Event::RollbackWithheld { .. } => 27,
+        Event::BothFailing { .. } => 28,
+        Event::LedAround { .. } => 29,
+        Event::Retargeted { .. } => 30,
     }
 }
 
@@ -168,7 +178,7 @@ fn start() -> Timestamp {
 #[test]
 fn the_alphabet_holds_every_kind_of_event() {
     let kinds: BTreeSet<usize> = alphabet().iter().map(place).collect();
-    assert_eq!(kinds, (0..27).collect());
+    assert_eq!(kinds, (0..31).collect());
 }
 
 #[test]
@@ -232,7 +242,9 @@ fn nothing_but_a_recorded_raise_raises_a_weight() {
             (Event::StepStarted { weight, .. }, _) => assert!(to.weight() == *weight && *weight < Weight::FULL, "{from} to {to}"),
             // Never further than where it was held.
             (Event::Resumed { .. }, Phase::Paused { step, .. }) => assert_eq!(to.weight(), *step, "{from} to {to}"),
-            (Event::Paused { weight, .. }, _) => assert!(to.weight() == *weight && !risen, "{from} to {to}"),
+            (Event::Paused { weight, .. } | Event::BothFailing { weight, .. }, _) => {
+                assert!(to.weight() == *weight && !risen, "{from} to {to}")
+            }
             _ => {}
         }
     }
@@ -294,7 +306,7 @@ fn left_alone_every_phase_is_left_and_the_calls_are_on_stable_or_a_person_is_cal
             let (mut now, mut way) = (start(), vec![phase.to_string()]);
             while !rollout.phase.is_terminal() {
                 now += months;
-                let decision = decide(&Facts { rollout: &rollout, seen: &seen, analysis: None, drift: None, now });
+                let decision = decide(&Facts { rollout: &rollout, seen: &seen, analysis: None, drift: None, restricted: &[], now });
                 let event = decision.event(1).unwrap_or_else(|| panic!("{way:?} with {} in {mode:?} stays: {decision}", strategy.name()));
                 assert!(!decision.rises(), "{way:?} with {} in {mode:?}: {decision}", strategy.name());
                 rollout.phase = rollout.phase.after(&event).unwrap();

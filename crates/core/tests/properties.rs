@@ -44,6 +44,7 @@ fn alphabet() -> Vec<Event> {
         rollback_target: "13.0".into(),
         rollback_hash: "b".into(),
         canary_hash: "c".into(),
+        ..Snapshot::default()
     };
     let mut all = vec![
         Event::Requested { plan: Box::new(plan()) },

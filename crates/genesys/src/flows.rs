@@ -23,6 +23,10 @@ impl<S: CredentialsSource, C: Clock> Flows for Genesys<S, C> {
         Ok(latest_published_first(self.versions(flow, self.deadline()).await?))
     }
 
+    async fn export(&self, flow: &str, version: &str) -> Result<String, FlowError> {
+        Ok(Genesys::export(self, flow, version, self.clock.now() + self.settings.copy_patience).await?)
+    }
+
     async fn configuration_hash(&self, flow: &str, version: &str) -> Result<String, FlowError> {
         let until = self.deadline();
         let request = Request {

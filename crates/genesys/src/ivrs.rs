@@ -7,7 +7,7 @@ use crate::token::CredentialsSource;
 use jiff::Timestamp;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
-use serin_controller::ports::Clock;
+use serin_controller::ports::{Clock, Entrances, FlowError};
 
 /// An IVR configuration, as far as Serin reads it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -84,6 +84,53 @@ impl<S: CredentialsSource, C: Clock> Genesys<S, C> {
         match is_of_version {
             true => Err(changed_meanwhile(&put.doing)),
             false => Err(refusal),
+        }
+    }
+}
+
+/// Looks that a change may take which somebody else's comes before.
+const TRIES: u32 = 3;
+
+impl<S: CredentialsSource, C: Clock> Entrances for Genesys<S, C> {
+    async fn open_hours(&self, ivr: &str) -> Result<Option<String>, FlowError> {
+        Ok(self.ivr(ivr).await?.open_flow)
+    }
+
+    async fn lead(&self, ivr: &str, to: &str) -> Result<(), FlowError> {
+        self.on_latest(async |version| self.repoint(ivr, to, version).await, async || Ok(self.ivr(ivr).await?.version)).await?;
+        match self.ivr(ivr).await?.open_flow {
+            Some(flow) if flow == to => Ok(()),
+            other => Err(FlowError::TryLater(format!("ivr configuration {ivr} leads to {} and not to {to}", other.unwrap_or_default()))),
+        }
+    }
+
+    async fn emergency(&self, group: &str) -> Result<bool, FlowError> {
+        Ok(self.emergency_group(group).await?.enabled)
+    }
+
+    async fn declare_emergency(&self, group: &str) -> Result<(), FlowError> {
+        let version = async || Ok(self.emergency_group(group).await?.version);
+        self.on_latest(async |version| self.set_emergency(group, true, version).await, version).await?;
+        match self.emergency_group(group).await?.enabled {
+            true => Ok(()),
+            false => Err(FlowError::TryLater(format!("emergency group {group} does not read back as declared"))),
+        }
+    }
+}
+
+impl<S: CredentialsSource, C: Clock> Genesys<S, C> {
+    /// Changes what has a version; whoever changed it meanwhile is looked at again.
+    async fn on_latest<T>(
+        &self,
+        change: impl AsyncFn(i64) -> Result<T, Error>,
+        version: impl AsyncFn() -> Result<i64, Error>,
+    ) -> Result<T, Error> {
+        let mut tries = 1;
+        loop {
+            match change(version().await?).await {
+                Err(Error::Conflict { .. }) if tries < TRIES => tries += 1,
+                outcome => return outcome,
+            }
         }
     }
 }

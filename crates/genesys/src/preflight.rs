@@ -14,6 +14,7 @@ use jiff::{SignedDuration, Timestamp};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use serin_controller::ports::{Clock, Dependency, Ended, FlowError, Interface, Preflight};
+use serin_core::rollout::WayBack;
 use std::collections::BTreeSet;
 
 /// An id that nothing has.
@@ -22,10 +23,10 @@ const NOTHING: &str = "00000000-0000-0000-0000-000000000000";
 const NO_VERSION: &str = "0";
 
 impl<S: CredentialsSource, C: Clock> Preflight for Genesys<S, C> {
-    async fn missing_permissions(&self, flow: &str, rows: Option<&str>) -> Result<Vec<String>, FlowError> {
+    async fn missing_permissions(&self, flow: &str, rows: Option<&str>, back: &WayBack) -> Result<Vec<String>, FlowError> {
         let until = self.deadline();
         let mut missing = BTreeSet::new();
-        for probe in probes(flow, rows, self.clock.now()) {
+        for probe in probes(flow, rows, back, self.clock.now()) {
             if !self.may(&probe, until).await? {
                 missing.insert(probe.operation.permissions.join(" or "));
             }
@@ -143,7 +144,7 @@ struct Probe<'a> {
 
 /// What a rollout cannot do without. Not among them: the audit and conversation details, whose lack leaves a name or a figure unknown, and
 /// data actions, which say it themselves where they are tested.
-fn probes<'a>(flow: &'a str, rows: Option<&'a str>, now: Timestamp) -> Vec<Probe<'a>> {
+fn probes<'a>(flow: &'a str, rows: Option<&'a str>, back: &'a WayBack, now: Timestamp) -> Vec<Probe<'a>> {
     let bare = |operation| Probe { operation, path: Vec::new(), query: Vec::new(), body: None };
     let at = |operation, path: &[&'a str]| Probe { path: path.to_vec(), ..bare(operation) };
     let with = |operation, body| Probe { body: Some(body), ..bare(operation) };
@@ -175,6 +176,13 @@ fn probes<'a>(flow: &'a str, rows: Option<&'a str>, now: Timestamp) -> Vec<Probe
             Probe { body: Some(json!({})), ..at(&operations::ADD_ROW, &[table]) },
             Probe { body: Some(json!({})), ..at(&operations::PUT_ROW, &[table, NOTHING]) },
         ]);
+    }
+    let put_nothing = |operation| Probe { body: Some(json!({"name": "serin", "version": 1})), ..at(operation, &[NOTHING]) };
+    if let Some(ivr) = &back.ivr {
+        probes.extend([at(&operations::GET_IVR, &[ivr]), put_nothing(&operations::PUT_IVR)]);
+    }
+    if let Some(group) = &back.emergency_group {
+        probes.extend([at(&operations::GET_EMERGENCY_GROUP, &[group]), put_nothing(&operations::PUT_EMERGENCY_GROUP)]);
     }
     probes
 }

@@ -11,7 +11,7 @@ use contract::{Misfit, Operation, check_request, find};
 use jiff::Timestamp;
 use serde_json::{Value, json};
 use serin_controller::ports::{Analytics, Changed, CohortFlows, Flows, Pointer, Preflight, RowError, Rows};
-use serin_core::rollout::Outcomes;
+use serin_core::rollout::{Outcomes, WayBack};
 use serin_core::weight::Weight;
 use serin_genesys::operations;
 use std::collections::BTreeSet;
@@ -137,7 +137,8 @@ async fn driven() -> Stub {
     for weight in [Weight::ZERO, Weight::FULL, Weight::ZERO] {
         point(&genesys, weight).await.unwrap();
     }
-    genesys.missing_permissions("green", Some("table-1")).await.unwrap();
+    let armed = WayBack { ivr: Some("ivr-1".into()), emergency_group: Some("group-1".into()), ..WayBack::default() };
+    genesys.missing_permissions("green", Some("table-1"), &armed).await.unwrap();
     genesys.dependencies("green", "3.0").await.unwrap();
     genesys.interface("green", "3.0").await.unwrap();
     genesys.test_action("action-1", &json!({"flow": "main_ivr", "conversationId": "c-1"})).await.unwrap();
@@ -210,7 +211,7 @@ async fn what_the_client_sends_after_a_refusal_is_the_vendors_too() {
             let genesys = client(&stub, &JumpingClock::new(), &Vault::default());
             let _ = point(&genesys, Weight::ZERO).await;
             let _ = point(&genesys, Weight::FULL).await;
-            let _ = genesys.missing_permissions("green", Some("table-1")).await;
+            let _ = genesys.missing_permissions("green", Some("table-1"), &WayBack::default()).await;
             let _ = genesys.dependencies("green", "3.0").await;
             let _ = genesys.validate("green", "3.0").await;
             let _ = genesys.repoint("ivr-1", "cop", 5).await;

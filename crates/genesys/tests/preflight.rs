@@ -6,6 +6,7 @@ mod support;
 use jiff::Timestamp;
 use serde_json::json;
 use serin_controller::ports::{Dependency, Ended, FlowError, Preflight};
+use serin_core::rollout::WayBack;
 use serin_genesys::Genesys;
 use support::{JumpingClock, Planned, Stub, Vault, broken, client, ok, refusal, text};
 
@@ -46,33 +47,41 @@ async fn permissions_are_found_out_by_trying_what_changes_nothing() {
         "architect:dependencyTracking:view",
         "architect:flow:publish or architect:flow:unlock",
     ];
-    assert_eq!(genesys(&stub).missing_permissions("green", Some("table-1")).await.unwrap(), expected);
+    assert_eq!(genesys(&stub).missing_permissions("green", Some("table-1"), &WayBack::default()).await.unwrap(), expected);
     assert_eq!(stub.asked(PUBLISH)[0].query, format!("flow={NOTHING}&version=0"));
     assert_eq!(stub.bodies(&row), [json!({})]);
     assert_eq!(stub.bodies("POST /api/v2/flows/datatables/table-1/rows"), [json!({})]);
     assert!(!stub.lines().iter().any(|line| line.contains("/files/")));
 
-    let without_rows = genesys(&stub).missing_permissions("green", None).await.unwrap();
+    let without_rows = genesys(&stub).missing_permissions("green", None, &WayBack::default()).await.unwrap();
     assert_eq!(without_rows, expected[1..]);
     assert_eq!(stub.asked(&row).len(), 1);
+
+    // The ways that a rollout arms are tried on what cannot exist.
+    let (ivr, group) = (format!("PUT /api/v2/architect/ivrs/{NOTHING}"), format!("PUT /api/v2/architect/emergencygroups/{NOTHING}"));
+    let stub = stub.on(&ivr, [forbidden()]).on(&group, [forbidden()]);
+    let armed = WayBack { ivr: Some("ivr-1".into()), emergency_group: Some("group-1".into()), ..WayBack::default() };
+    let missing = genesys(&stub).missing_permissions("green", None, &armed).await.unwrap();
+    assert_eq!(missing[missing.len() - 2..], ["routing:callRoute:edit", "routing:emergencyGroup:edit"]);
+    assert_eq!((stub.asked(&ivr).len(), stub.asked(&group).len()), (1, 1));
 }
 
 #[tokio::test]
 async fn what_could_not_be_tried_is_tried_later() {
     for answer in [text(504, ""), refusal(429, "error_429.json"), broken()] {
         let stub = Stub::start().await.on(PUBLISH, [answer]);
-        let error = genesys(&stub).missing_permissions("green", None).await.unwrap_err();
+        let error = genesys(&stub).missing_permissions("green", None, &WayBack::default()).await.unwrap_err();
         assert!(matches!(&error, FlowError::TryLater(_)), "{error}");
     }
     let stub = Stub::start().await.on(GREEN, [refusal(401, "error_401.json")]);
-    let error = genesys(&stub).missing_permissions("green", None).await.unwrap_err();
+    let error = genesys(&stub).missing_permissions("green", None, &WayBack::default()).await.unwrap_err();
     assert!(matches!(&error, FlowError::Refused(said) if said.contains("oauth client")), "{error}");
 }
 
 #[tokio::test]
 async fn probes_keep_the_pace() {
     let (stub, clock) = (Stub::start().await, JumpingClock::new());
-    client(&stub, &clock, &Vault::default()).missing_permissions("green", Some("table-1")).await.unwrap();
+    client(&stub, &clock, &Vault::default()).missing_permissions("green", Some("table-1"), &WayBack::default()).await.unwrap();
     assert!(stub.lines().len() > 10 && !clock.slept().is_empty());
 }
 

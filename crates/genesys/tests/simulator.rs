@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use serin_controller::ports::{Analytics, Changed, Clock, CohortFlows, Ended, FlowError, Flows, Pointer, Preflight, Rows};
 use serin_core::cohort::{Labels, Split, SplitKey, Stickiness};
 use serin_core::measurement::{Comparison, Window, merge, total};
-use serin_core::rollout::Outcomes;
+use serin_core::rollout::{Outcomes, WayBack};
 use serin_core::weight::Weight;
 use serin_genesys::{Credentials, CredentialsSource, Error, Genesys, Settings};
 use serin_simulator::{
@@ -234,7 +234,7 @@ async fn missing_permissions_are_found_and_nothing_is_changed_by_looking() {
     let base = start().await;
     let genesys = client(&base);
     assert_eq!(genesys.requests_left(), None);
-    let missing = async || genesys.missing_permissions(MAIN_IVR_CANARY, Some(DEPLOYMENT_CONTROL)).await.unwrap();
+    let missing = async || genesys.missing_permissions(MAIN_IVR_CANARY, Some(DEPLOYMENT_CONTROL), &WayBack::default()).await.unwrap();
     assert_eq!(missing().await, [""; 0]);
     assert!(genesys.requests_left().is_some_and(|left| left < 300));
     let row = "00000000-0000-0000-0000-000000000000".parse().unwrap();

@@ -3,8 +3,8 @@
 use jiff::Timestamp;
 use serde::Deserialize;
 use serde_json::{Value, json};
-use serin_aws::settings::Settings;
-use serin_aws::{DynamoLedger, ParameterStore, SecureParameter, SnsNotifier, WallClock};
+use serin_aws::settings::{Settings, setting};
+use serin_aws::{DynamoLedger, ParameterStore, S3Exports, SecureParameter, SnsNotifier, WallClock};
 use serin_controller::evaluate::RolloutClock;
 use serin_controller::work::{Ports, Run, UNKNOWN, Worked, serve, work};
 use serin_core::alert::RollbackRequest;
@@ -27,7 +27,7 @@ impl World {
         let genesys = serin_genesys::Settings::new(&settings.genesys_api, Some(&settings.genesys_login)).map_err(|e| e.to_string())?;
         let aws = serin_aws::load().await;
         Ok(World {
-            ledger: DynamoLedger::new(&aws, settings.ledger_table),
+            ledger: DynamoLedger::new(&aws, settings.ledger_table).with_exports(S3Exports::new(&aws, setting("EXPORT_BUCKET")?)),
             parameters: ParameterStore::new(&aws, settings.stage.clone()),
             notifier: SnsNotifier::new(&aws, settings.alert_topic, settings.rollback_topic),
             genesys: Genesys::new(genesys, OAuthClient::kept_in(SecureParameter::new(&aws, settings.genesys_secret)), WallClock)
@@ -114,7 +114,14 @@ fn alarmed(alarm: Alarm) -> Message {
     match flow {
         Some(flow) if alarm.state == "ALARM" => {
             let reason: String = alarm.reason.chars().take(500).collect();
-            Message::Rollback(RollbackRequest { flow, rollout: None, reason, requested_by: format!("alarm {}", alarm.name), at: None })
+            Message::Rollback(RollbackRequest {
+                flow,
+                rollout: None,
+                reason,
+                requested_by: format!("alarm {}", alarm.name),
+                at: None,
+                by_alarm: true,
+            })
         }
         Some(_) => Message::NotForUs(format!("alarm {} changed to {}", alarm.name, alarm.state)),
         None => Message::NotForUs(format!("alarm {} has no dimension `flow`", alarm.name)),

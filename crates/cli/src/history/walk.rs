@@ -251,6 +251,9 @@ fn posed(plan: Plan, policy: Policy, id: String, baseline: Option<Counts>) -> Ro
         baseline,
         approved: None,
         advised: None,
+        stable_is_broken: false,
+        asked_to_judge: false,
+        withheld: None,
         restoration: Restoration::default(),
         publishing: false,
         has_stepped: true,
@@ -465,7 +468,7 @@ fn decided(candidate: &mut Candidate, seen: &SeenSoFar<'_>, in_force: InForce) -
         analysis.verdict = Verdict::Error("the harness says so".to_owned());
     }
     let parameters = Seen { percentage: Some((in_force.weight.to_string(), 1)), rollout: None, halt: None };
-    let facts = Facts { rollout, seen: &parameters, analysis: Some(&analysis), drift: None, now: look.now };
+    let facts = Facts { rollout, seen: &parameters, analysis: Some(&analysis), drift: None, restricted: &[], now: look.now };
     let decision = decide(&facts);
     let told = match &decision {
         Decision::Rollback(_) | Decision::Abort(_) => Told::TakeBack,

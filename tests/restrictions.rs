@@ -1,0 +1,300 @@
+//! Maintenance windows, freezes and the stop of everything, in whole rollouts; and the day on which both cohorts fail.
+#![allow(clippy::unwrap_used)]
+
+use jiff::Timestamp;
+use serin_acceptance::drive::{Stage, minutes, name, run, sequential_policy};
+use serin_acceptance::world::Behavior;
+use serin_controller::intervene::{Action, Gate, InterventionError, gate, lift, stop_all};
+use serin_core::alert::{Alert, RollbackRequest, Severity};
+use serin_core::calendar::{Kind, Restriction, When};
+use serin_core::phase::Phase;
+use serin_core::policy::{Minutes, Policy};
+use serin_core::rollout::{FlowName, Rollout};
+
+const FLOW: &str = "main_ivr";
+const EXPECTED: Kind = Kind::Maintenance { contain: false };
+
+/// For so many minutes from now on.
+fn restrict(stage: &Stage, kind: Kind, flow: Option<&str>, lasting: i64) {
+    let from = stage.world.state().now;
+    let when = When::Once { from, until: Some(from + minutes(lasting)) };
+    let (id, flow) = (format!("{}-1", kind.name()), flow.map(name));
+    let restriction = Restriction { id, kind, flow, when, reason: "the carrier works".into(), by: "sam".into(), ended: None };
+    stage.world.state().restrictions.push(restriction);
+}
+
+fn at_25_percent(version: &str) -> Stage {
+    let mut stage = Stage::new(&[FLOW]);
+    stage.start(Stage::plan(FLOW, version, Policy { step_cap: Minutes(600), ..sequential_policy() })).unwrap();
+    stage.until(60, |s| s.rollout(FLOW).in_force.weight.percent() == 25.0);
+    stage
+}
+
+fn alert(stage: &Stage, kind: &str) -> Option<Alert> {
+    stage.alerts().into_iter().find(|alert| alert.incident_type == kind)
+}
+
+fn break_canary(stage: &Stage) {
+    stage.world.state().traffic.behavior.insert("better".into(), Behavior { error: 0.4, abandon: 0.06, transfer: 0.2 });
+}
+
+fn the_gate(stage: &Stage) -> Gate {
+    let process = stage.world.process("cli");
+    run(&process, gate(&process, &process, &name(FLOW), stage.world.state().now)).unwrap().unwrap()
+}
+
+#[test]
+fn in_maintenance_a_broken_canary_keeps_its_calls_and_that_is_told_once() {
+    let mut stage = at_25_percent("15.0");
+    restrict(&stage, EXPECTED, None, 30);
+    break_canary(&stage);
+    stage.until(20, |s| s.event_names(FLOW).contains(&"RollbackWithheld"));
+    (0..8).for_each(|_| stage.minute());
+    assert_eq!((stage.rollout(FLOW).phase, stage.offered(FLOW)), (Phase::Stepping { weight: "25".parse().unwrap() }, 25.0));
+    assert_eq!(stage.alerts().iter().filter(|alert| alert.incident_type == "ROLLBACK_WITHHELD").count(), 1);
+    let told = alert(&stage, "ROLLBACK_WITHHELD").unwrap();
+    assert!(told.reason.contains("maintenance-1") && told.reason.contains("the carrier works"), "{}", told.reason);
+    // When it is over, what is still so is acted on.
+    stage.until_phase(FLOW, "RolledBack", 30);
+    stage.assert_lawful();
+}
+
+#[test]
+fn in_maintenance_a_person_takes_calls_back_as_ever() {
+    let mut stage = at_25_percent("15.0");
+    restrict(&stage, EXPECTED, Some(FLOW), 600);
+    break_canary(&stage);
+    stage.until(20, |s| s.event_names(FLOW).contains(&"RollbackWithheld"));
+    stage.person(FLOW, Action::Rollback).unwrap().unwrap();
+    assert_eq!(stage.offered(FLOW), 0.0);
+    stage.until_phase(FLOW, "RolledBack", 5);
+    stage.assert_lawful();
+}
+
+#[test]
+fn maintenance_that_contains_pauses_on_stable_and_blames_nobody() {
+    let mut stage = at_25_percent("15.0");
+    restrict(&stage, Kind::Maintenance { contain: true }, None, 600);
+    break_canary(&stage);
+    stage.until_phase(FLOW, "Paused", 20);
+    assert_eq!((stage.offered(FLOW), stage.percentage(FLOW).as_deref()), (0.0, Some("0")));
+    assert!(stage.world.state().quarantine.is_empty() && !stage.is_halted(FLOW));
+    // A person lets it go on, who knows better: in this window nothing is taken back again.
+    stage.person(FLOW, Action::Resume).unwrap().unwrap();
+    stage.until(5, |s| s.offered(FLOW) == 25.0);
+    (0..10).for_each(|_| stage.minute());
+    assert_eq!(stage.offered(FLOW), 25.0);
+    stage.assert_lawful();
+}
+
+#[test]
+fn what_was_measured_in_maintenance_is_held_against_nobody_once_it_is_over() {
+    let mut stage = at_25_percent("15.0");
+    restrict(&stage, EXPECTED, None, 200);
+    break_canary(&stage);
+    (0..100).for_each(|_| stage.minute());
+    assert!(alert(&stage, "ROLLBACK_WITHHELD").is_some());
+    stage.world.state().traffic.behavior.insert("better".into(), Behavior { error: 0.01, abandon: 0.06, transfer: 0.2 });
+    stage.minute();
+    let process = stage.world.process("cli");
+    let request = stage.request("done early");
+    let ended = run(&process, lift(&process, "maintenance-1", &request)).unwrap().unwrap().unwrap();
+    assert_eq!(ended.ended.as_deref(), Some("sam: done early"));
+    assert!(run(&process, lift(&process, "maintenance-1", &request)).unwrap().unwrap().is_none(), "it is over");
+    stage.until_phase(FLOW, "Promoted", 120);
+    stage.assert_lawful();
+}
+
+#[test]
+fn in_maintenance_an_alarm_takes_nothing_back_and_a_person_s_message_does() {
+    let mut stage = at_25_percent("15.0");
+    restrict(&stage, EXPECTED, None, 600);
+    let sent = stage.world.state().wall();
+    let request = |by_alarm| RollbackRequest {
+        flow: name(FLOW),
+        rollout: None,
+        reason: "errors above 5 %".into(),
+        requested_by: "alarm ivr-errors".into(),
+        at: None,
+        by_alarm,
+    };
+    for _ in 0..3 {
+        let done = stage.serve(&request(true), sent).unwrap().unwrap();
+        assert!(done.step.contains("maintenance-1"), "{done:?}");
+    }
+    assert_eq!((stage.offered(FLOW), stage.event_names(FLOW).iter().filter(|e| **e == "RollbackWithheld").count()), (25.0, 1));
+    stage.serve(&request(false), sent).unwrap().unwrap();
+    stage.until_phase(FLOW, "RolledBack", 5);
+    assert_eq!(stage.offered(FLOW), 0.0);
+    stage.assert_lawful();
+}
+
+#[test]
+fn in_a_freeze_nothing_rises_and_a_broken_canary_is_rolled_back() {
+    for broken in [false, true] {
+        let mut stage = at_25_percent("15.0");
+        restrict(&stage, Kind::Freeze, None, 40);
+        if broken {
+            break_canary(&stage);
+            stage.until_phase(FLOW, "RolledBack", 30);
+        } else {
+            (0..38).for_each(|_| stage.minute());
+            assert_eq!(stage.rollout(FLOW).in_force.weight.percent(), 25.0);
+            let said = stage.evaluate().unwrap().unwrap().flows[0].reason.clone();
+            assert!(said.contains("freeze-1"), "{said}");
+            stage.until_phase(FLOW, "Promoted", 90);
+        }
+        stage.assert_lawful();
+    }
+}
+
+#[test]
+fn where_restrictions_cannot_be_read_nothing_rises_and_what_fails_is_taken_back() {
+    for broken in [false, true] {
+        let mut stage = at_25_percent("15.0");
+        stage.world.state().outages.insert("ledger.restrictions");
+        if broken {
+            break_canary(&stage);
+            stage.until_phase(FLOW, "RolledBack", 30);
+        } else {
+            (0..40).for_each(|_| stage.minute());
+            assert_eq!(stage.rollout(FLOW).in_force.weight.percent(), 25.0);
+            stage.world.state().outages.clear();
+            stage.until_phase(FLOW, "Promoted", 90);
+        }
+        stage.assert_lawful();
+    }
+}
+
+#[test]
+fn nothing_starts_in_any_of_them_and_the_gate_says_which() {
+    for kind in [EXPECTED, Kind::Freeze, Kind::Stop] {
+        let mut stage = Stage::new(&[FLOW]);
+        restrict(&stage, kind, None, 5);
+        let closed = the_gate(&stage);
+        assert_eq!((closed.exit_code(), closed.to_string().contains("the carrier works")), (12, true), "{closed}");
+        let refused = stage.start(Stage::plan(FLOW, "15.0", sequential_policy())).unwrap_err().to_string();
+        assert!(refused.contains(kind.name()) && refused.contains("nothing was changed"), "{refused}");
+        (0..5).for_each(|_| stage.minute());
+        assert_eq!(the_gate(&stage).exit_code(), 0);
+        stage.start(Stage::plan(FLOW, "15.0", sequential_policy())).unwrap();
+    }
+    // Another flow's is none of ours.
+    let stage = Stage::new(&[FLOW]);
+    restrict(&stage, Kind::Freeze, Some("sales_ivr"), 5);
+    assert_eq!(the_gate(&stage).exit_code(), 0);
+}
+
+fn stopped(stage: &Stage) -> Vec<(FlowName, Result<Rollout, InterventionError>)> {
+    let process = stage.world.process("cli");
+    run(&process, stop_all(&process, &process, &process, &process, &stage.request("all hands"))).unwrap().unwrap()
+}
+
+#[test]
+fn a_stop_takes_all_calls_of_all_rollouts_to_stable_and_lets_nothing_begin() {
+    let mut stage = Stage::new(&[FLOW, "sales_ivr"]);
+    let policy = || Policy { step_cap: Minutes(600), ..sequential_policy() };
+    stage.start(Stage::plan(FLOW, "15.0", policy())).unwrap();
+    stage.until(60, |s| s.rollout(FLOW).in_force.weight.percent() == 25.0);
+    stage.start(Stage::plan("sales_ivr", "15.0", policy())).unwrap();
+    let done = stopped(&stage);
+    assert_eq!(
+        done.iter().map(|(flow, stopped)| (flow.as_str(), stopped.is_ok())).collect::<Vec<_>>(),
+        [(FLOW, true), ("sales_ivr", true)]
+    );
+    assert_eq!((stage.offered(FLOW), stage.phase(FLOW), stage.phase("sales_ivr")), (0.0, Phase::Aborted, Phase::Aborted));
+    (0..10).for_each(|_| stage.minute());
+    assert!(stage.start(Stage::plan(FLOW, "17.0", policy())).unwrap_err().to_string().contains("stop"));
+    assert!(stopped(&stage).is_empty(), "asked again there is nothing left");
+    assert_eq!(stage.world.state().restrictions.len(), 1);
+    stage.world.state().restrictions.clear();
+    stage.start(Stage::plan(FLOW, "17.0", policy())).unwrap();
+    stage.until_phase(FLOW, "Promoted", 120);
+    stage.assert_lawful();
+}
+
+#[test]
+fn a_week_s_freeze_holds_each_week() {
+    // The world begins on a Friday at 9.
+    let stage = Stage::new(&[FLOW]);
+    let (from, until) = ("Fri 16:00".parse().unwrap(), "Mon 08:00".parse().unwrap());
+    let when = When::Weekly { from, until, zone: "UTC".into() };
+    let weekend = Restriction {
+        id: "freeze-1".into(),
+        kind: Kind::Freeze,
+        flow: None,
+        when,
+        reason: "weekends".into(),
+        by: "sam".into(),
+        ended: None,
+    };
+    stage.world.state().restrictions.push(weekend);
+    for (at, code) in [("2026-11-20T15:59:00Z", 0), ("2026-11-21T12:00:00Z", 12), ("2026-11-23T08:00:00Z", 0), ("2026-11-27T16:00:00Z", 12)]
+    {
+        stage.world.advance_to(at.parse::<Timestamp>().unwrap());
+        assert_eq!(the_gate(&stage).exit_code(), code, "{at}");
+    }
+}
+
+fn both_fail(stage: &Stage) {
+    let bad = Behavior { error: 0.8, abandon: 0.06, transfer: 0.1 };
+    for configuration in ["good", "better"] {
+        stage.world.state().traffic.behavior.insert(configuration.into(), bad);
+    }
+}
+
+#[test]
+fn where_both_cohorts_fail_nothing_is_moved_and_a_person_is_paged_once() {
+    let mut stage = at_25_percent("15.0");
+    both_fail(&stage);
+    stage.until_phase(FLOW, "Paused", 10);
+    assert_eq!(stage.offered(FLOW), 25.0);
+    let page = alert(&stage, "BOTH_COHORTS_FAIL").unwrap();
+    assert_eq!(page.severity, Severity::Critical);
+    assert!(page.next_step.contains("serin intervene --to canary"), "{}", page.next_step);
+    // Whoever lets it go on has decided.
+    stage.person(FLOW, Action::Resume).unwrap().unwrap();
+    (0..10).for_each(|_| stage.minute());
+    assert_eq!(stage.event_names(FLOW).iter().filter(|e| **e == "BothFailing").count(), 1, "{}", stage.story());
+    stage.assert_lawful();
+}
+
+#[test]
+fn a_person_sends_all_calls_to_the_canary_where_stable_is_broken() {
+    let mut stage = at_25_percent("15.0");
+    both_fail(&stage);
+    stage.until_phase(FLOW, "Paused", 10);
+    stage.world.state().traffic.behavior.insert("better".into(), Behavior { error: 0.01, abandon: 0.06, transfer: 0.2 });
+    stage.person(FLOW, Action::ToCanary).unwrap().unwrap();
+    stage.until(3, |s| s.offered(FLOW) == 100.0);
+    stage.until_phase(FLOW, "Promoted", 60);
+    assert_eq!(stage.world.state().flows["main_ivr-stable"].configuration(), "better", "stable is mended by it");
+    stage.assert_lawful();
+}
+
+#[test]
+fn what_a_person_sent_to_the_canary_is_not_taken_to_a_broken_stable_by_itself() {
+    let mut stage = at_25_percent("15.0");
+    stage.person(FLOW, Action::ToCanary).unwrap().unwrap();
+    stage.until(3, |s| s.offered(FLOW) == 100.0);
+    stage.world.state().traffic.behavior.insert("better".into(), Behavior { error: 0.9, abandon: 0.05, transfer: 0.0 });
+    stage.until_phase(FLOW, "Paused", 10);
+    assert_eq!(stage.offered(FLOW), 100.0);
+    assert!(alert(&stage, "BOTH_COHORTS_FAIL").is_some());
+    stage.person(FLOW, Action::Rollback).unwrap().unwrap();
+    assert_eq!(stage.offered(FLOW), 0.0);
+    stage.until_phase(FLOW, "RolledBack", 5);
+    stage.assert_lawful();
+}
+
+#[test]
+fn all_calls_go_to_the_canary_only_from_where_it_is_compared() {
+    let mut stage = Stage::new(&[FLOW]);
+    stage.start(Stage::plan(FLOW, "15.0", sequential_policy())).unwrap();
+    let refused = stage.person(FLOW, Action::ToCanary).unwrap().unwrap_err().to_string();
+    assert!(refused.contains("Preparing") && refused.contains("--off-hours-full"), "{refused}");
+    stage.until_phase(FLOW, "Stepping", 10);
+    stage.person(FLOW, Action::Rollback).unwrap().unwrap();
+    assert!(stage.person(FLOW, Action::ToCanary).unwrap().is_err());
+    stage.assert_lawful();
+}
