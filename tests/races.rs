@@ -220,7 +220,8 @@ fn a_row_that_reads_as_before_its_raise_is_taken_back_all_the_same() {
     stage.until(3, |s| s.world.state().pointed_weight(&name(FLOW)).percent() == 100.0);
     stage.world.state().ailing.insert("rows.pointer", Fault::Stale);
     stage.person(FLOW, Action::Abort).unwrap().unwrap();
-    assert_eq!(stage.world.state().pointed_weight(&name(FLOW)).percent(), 0.0, "{}", stage.story());
+    let pointed = stage.world.state().pointed_weight(&name(FLOW));
+    assert_eq!(pointed.percent(), 0.0, "{}", stage.story());
     stage.world.state().ailing.clear();
     stage.minute();
     stage.assert_lawful();
