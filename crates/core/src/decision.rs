@@ -330,7 +330,7 @@ fn held_back(facts: &Facts<'_>, decision: Decision) -> Decision {
         (Decision::Rollback(cause @ (Cause::Breach(_) | Cause::Unproven { .. })), Some((window, contain))) => {
             let movable = matches!(rollout.phase, Phase::Stepping { .. } | Phase::AwaitingApproval { .. } | Phase::Baking);
             match rollout.withheld.as_ref() == Some(&window.id) {
-                true => Decision::Hold(HoldReason::Withheld(Box::new(window.clone()))),
+                true => but_for_the_verdict(facts, HoldReason::Withheld(Box::new(window.clone()))),
                 false => {
                     let (restriction, contain) = (Box::new(window.clone()), contain && movable && !rollout.is_unsplit());
                     Decision::Withhold { cause, restriction, contain }
@@ -342,6 +342,19 @@ fn held_back(facts: &Facts<'_>, decision: Decision) -> Decision {
             None => decision,
         },
         (decision, _) => decision,
+    }
+}
+
+/// What is left to decide while a failed verdict is held back: a hand, a halt marker or a deadline is heeded as ever.
+fn but_for_the_verdict(facts: &Facts<'_>, otherwise: HoldReason) -> Decision {
+    let verdict = Verdict::Error(otherwise.to_string());
+    let unjudged = facts.analysis.map(|a| Analysis { verdict, both_failing: None, ..a.clone() });
+    match decide_split(&Facts { analysis: unjudged.as_ref(), ..*facts }) {
+        // Without a split there is no taking back but by publishing, which waits too.
+        Decision::Abort(_) if facts.rollout.is_unsplit() => Decision::Hold(otherwise),
+        Decision::Hold(_) => Decision::Hold(otherwise),
+        decision if decision.rises() => Decision::Hold(otherwise),
+        decision => decision,
     }
 }
 
