@@ -10,6 +10,7 @@ use serin_acceptance::world::{Fault, OUTCOMES, TABLE, Way};
 use serin_controller::evaluate::RolloutClock;
 use serin_controller::intervene::{self, Action, InterventionError};
 use serin_controller::ports::Pointer;
+use serin_core::calendar::{Kind, Restriction, When};
 use serin_core::phase::Phase;
 use serin_core::policy::{MetricRule, Mode, Policy, Rule, SequentialRule, Threshold};
 use serin_core::rollout::{Finalize, Outcomes, Plan, PointerTable, Rollout, Strategy};
@@ -25,9 +26,12 @@ const STEPS: usize = 120;
 
 const FAULTS: [Fault; 8] =
     [Fault::Fail, Fault::Fail, Fault::TimeOut, Fault::Stale, Fault::CrashBefore, Fault::CrashAfter, Fault::Late(1), Fault::Late(15)];
-/// The dice that make somebody say what to do, and that ask for a rollout.
+/// The dice that make somebody say what to do, that ask for a rollout, and that restrict one.
 const COMMAND: u32 = 72;
 const START: u32 = 82;
+const RESTRICT: u32 = 96;
+const COMMANDS: [Action; 8] =
+    [Action::Pause, Action::Resume, Action::Resume, Action::Approve, Action::ToCanary, Action::Abort, Action::Rollback, Action::Clear];
 /// What takes no writes while others write too much; it is told at once, and nothing is written.
 const WRITES: [&str; 4] = ["parameters.put_percentage", "parameters.put_halt", "parameters.put_rollout", "parameters.beat"];
 /// More calls than a disturbed minute makes.
@@ -204,7 +208,8 @@ impl Soup {
 
     /// One kind of call ails for some minutes.
     fn ail(&mut self) -> String {
-        let late = Fault::Late(self.rng.usize(1..300));
+        // Within the next minute: whoever gave a write up writes again by then.
+        let late = Fault::Late(self.rng.usize(1..20));
         let (call, fault) = match (self.strategy, self.rng.u32(..5)) {
             (Strategy::Pointer, 0 | 1) => ("rows.point", late),
             (Strategy::Pointer, 2) => ("rows.pointer", Fault::Stale),
@@ -277,6 +282,7 @@ impl Soup {
         let die = match self.stage.phase(flow) {
             phase if phase.is_finished() && self.rng.u32(..4) == 0 => START,
             Phase::Contaminated | Phase::NeedsHuman { .. } if self.rng.u32(..4) == 0 => COMMAND,
+            Phase::Stepping { .. } if self.rng.u32(..12) == 0 => RESTRICT,
             _ => self.rng.u32(..100),
         };
         match die {
@@ -316,9 +322,7 @@ impl Soup {
                 format!("a hand deletes the percentage of {flow}")
             }
             COMMAND..START => {
-                let actions =
-                    [Action::Pause, Action::Resume, Action::Resume, Action::Approve, Action::Abort, Action::Rollback, Action::Clear];
-                let action = actions[self.rng.usize(..7)];
+                let action = COMMANDS[self.rng.usize(..COMMANDS.len())];
                 let disturbed = self.rng.u32(..4) == 0;
                 if disturbed {
                     self.disturb(0.2);
@@ -397,7 +401,8 @@ impl Soup {
                 flow.publish_fails = self.rng.u32(..2);
                 format!("publishing into the {slot} flow gets slow")
             }
-            96 => {
+            RESTRICT => self.restrict(flow),
+            97 => {
                 self.stage.executor = !self.stage.executor;
                 "the executor comes or goes".into()
             }
@@ -490,6 +495,20 @@ impl Soup {
         format!("the {who} was held up for {gone} minutes")
     }
 
+    /// Somebody wants no change for a while, or expects errors.
+    fn restrict(&mut self, flow: &str) -> String {
+        let kind = [Kind::Maintenance { contain: false }, Kind::Maintenance { contain: true }, Kind::Freeze][self.rng.usize(..3)];
+        let (from, lasts) = (self.stage.rollout_now(), minutes(self.rng.i64(5..60)));
+        let flow = self.rng.bool().then(|| name(flow));
+        let said = format!("{} for {lasts:#} of {}", kind.name(), flow.as_ref().map_or("every flow", |flow| flow.as_str()));
+        let mut state = self.stage.world.state();
+        let id = format!("{}-{}", kind.name(), state.restrictions.len());
+        let when = When::Once { from, until: Some(from + lasts) };
+        state.restrictions.push(Restriction { id, kind, flow, when, reason: "as I see fit".into(), by: "sam".into(), ended: None });
+        self.calm = 0;
+        said
+    }
+
     fn fences(&self) -> Vec<u64> {
         self.stage.world.state().books.values().map(|book| book.fence()).collect()
     }
@@ -540,6 +559,7 @@ impl Soup {
         {
             let mut state = self.stage.world.state();
             state.outages.clear();
+            state.restrictions.clear();
             state.land_all();
             state.traffic.silent = false;
             for flow in state.flows.values_mut() {
@@ -641,9 +661,9 @@ fn set(name: &str) -> Option<u64> {
 
 /// What must be met at least so often by [`SEEDS`] seeds, and as much more often by more of them: what was never met was not proved.
 #[rustfmt::skip]
-const LEAST: [(u64, &[&str]); 21] = [
+const LEAST: [(u64, &[&str]); 22] = [
     (20, &["traffic-cop", "pointer", "in-flow", "publish-watch"]),
-    (100, &["Preparing", "Stepping", "AwaitingApproval", "Paused", "Baking", "Finalizing", "RollingBack", "Contaminated"]),
+    (50, &["Preparing", "Stepping", "AwaitingApproval", "Paused", "Baking", "Finalizing", "RollingBack", "Contaminated"]),
     (100, &["Promoted", "RolledBack", "Aborted", "Failed", "NeedsHuman"]),
     (5, &["ended Promoted", "ended RolledBack", "ended Aborted", "ended Failed", "ended NeedsHuman"]),
     (100, &["ledger failure", "ledger time-out", "ledger crash before", "ledger crash after"]),
@@ -658,7 +678,8 @@ const LEAST: [(u64, &[&str]); 21] = [
     (200, &["2 at once", "3 at once"]),
     (20, &["evaluator overtaken", "executor overtaken"]),
     (100, &["law 1 contained", "law 2 rise", "law 2 blame", "law 3 chain verified", "law 4 raise", "law 4 row raised", "law 4 at rest under a hand", "law 4 observed"]),
-    (5, &["law 1 late raise", "law 9 second restoration"]),
+    (5, &["law 1 late raise", "law 9 second restoration", "law 9 rollback withheld"]),
+    (50, &["law 9 recorded in a restriction"]),
     (20, &["law 3 lost to another writer"]),
     (8, &["law 5 Preparing", "law 5 Stepping", "law 5 AwaitingApproval", "law 5 Paused", "law 5 Baking", "law 5 Finalizing", "law 5 Contaminated"]),
     (5, &["law 8 Preparing", "law 8 Finalizing", "law 8 RollingBack", "law 8 Contaminated"]),

@@ -4,6 +4,7 @@ use super::{State, Traffic, Writer};
 use jiff::SignedDuration;
 use serin_controller::intervene::LOCKOUT;
 use serin_controller::ports::Pointer;
+use serin_core::calendar::{in_force, maintenance};
 use serin_core::ledger::{Hash, verify};
 use serin_core::phase::{Event, Phase};
 use serin_core::policy::Mode;
@@ -90,11 +91,13 @@ impl State {
             self.contained.insert((flow.clone(), entry.rollout.clone()));
         }
         self.law_of_containment(flow);
-        if matches!(entry.event, Event::Resumed { .. } | Event::Requested { .. }) {
+        let to_canary = matches!((&entry.event, &entry.by), (Event::PromotionStarted { .. }, Actor::Person(_)));
+        if to_canary || matches!(entry.event, Event::Resumed { .. } | Event::Requested { .. }) {
             self.projections.entry(flow.clone()).or_default().hand = None;
         }
         self.law_of_beginnings(flow);
         self.law_of_ends(flow);
+        self.law_of_restrictions(flow);
         if self.outages.contains("notifier") {
             self.exercise(7, "recorded while nobody can be told");
         }
@@ -106,7 +109,7 @@ impl State {
             Event::StepStarted { weight, .. } => Some(*weight) != first,
             // A person's word, where stable is the broken one.
             Event::PromotionStarted { .. } if matches!(entry.by, Actor::Person(_)) => false,
-            Event::PromotionStarted { .. } => first.is_some() && !rollout.goes_at_once(),
+            Event::PromotionStarted { .. } => first.is_some() && !rollout.goes_at_once() && !to_canary,
             Event::BakeFinished => true,
             _ => false,
         };
@@ -164,6 +167,26 @@ impl State {
         let left = self.rollout(flow).is_some_and(|now| now.phase.name() != rollout.phase.name());
         if left && by_itself && rollout.phase.deadline().is_some_and(|limit| at.duration_since(rollout.phase_since) > limit) {
             self.exercise(8, rollout.phase.name());
+        }
+    }
+
+    /// Law 9: in a maintenance window nothing is rolled back by Serin, and in no restriction it raises anything.
+    fn law_of_restrictions(&mut self, flow: &FlowName) {
+        let last = self.books[flow].entries.last().expect("one was just recorded").entry.clone();
+        let restricted = in_force(&self.restrictions, flow, last.at);
+        if restricted.is_empty() || matches!(last.by, Actor::Person(_) | Actor::BreakGlass) {
+            return;
+        }
+        self.exercise(9, "recorded in a restriction");
+        // Where restrictions cannot be read, everything that fails is taken back.
+        let readable = self.faults.is_empty() && self.chaos.is_none();
+        let blames = readable && matches!(last.event, Event::RollbackStarted { cause: Cause::Breach(_) });
+        let rises = matches!(last.event, Event::StepStarted { .. } | Event::PromotionStarted { .. });
+        if rises || (blames && maintenance(&restricted).is_some()) {
+            self.violated(9, format!("{flow}: {} by {} within {restricted:?}", last.event.name(), last.by));
+        }
+        if matches!(last.event, Event::RollbackWithheld { .. }) {
+            self.exercise(9, "rollback withheld");
         }
     }
 
