@@ -39,8 +39,8 @@ fn break_canary(stage: &Stage) {
 }
 
 fn the_gate(stage: &Stage) -> Gate {
-    let process = stage.world.process("cli");
-    run(&process, gate(&process, &process, &name(FLOW), stage.world.state().now)).unwrap().unwrap()
+    let (process, now) = (stage.world.process("cli"), stage.world.state().now);
+    run(&process, gate(&process, &process, &name(FLOW), now)).unwrap().unwrap()
 }
 
 #[test]
