@@ -49,14 +49,16 @@ contract: need ## both of the vendor's own clients against the simulator, and th
 	cargo test -p serin-simulator -p serin-genesys --locked --quiet --test contract
 	$(VENDOR) -m pytest -q tests/local/test_vendor_client.py
 
-bench: need ## what takes minutes: the sequential judge's guarantee over 40,000 rollouts, the time and memory of a tick, and what ticks of many rollouts ask of the vendor
+bench: need ## what takes minutes: the sequential judge's guarantee over 40,000 rollouts, the time and memory of a tick, what ticks of many rollouts ask of the vendor, and how long callers wait for containment and restoration (RUNS=200)
 	cargo test --release -p serin-core --locked -- --ignored --nocapture
 	cargo bench -p serin-core --locked --features bench --bench judge
-	cargo test -p serin-acceptance --locked --test fleet -- --ignored --nocapture
+	cargo test -p serin-acceptance --locked --test fleet --test restoration -- --ignored --nocapture
+	$(LOCAL) && cargo build --workspace --bins --locked
+	@$(PYTHON) tests/local/times.py $(if $(RUNS),--runs $(RUNS))
 
-soak: need ## the soup of faults with many seeds, for some minutes: SOUP_SEEDS=3000
-	SOUP_SEEDS=$(or $(SOUP_SEEDS),3000) CARGO_PROFILE_RELEASE_LTO=off CARGO_PROFILE_RELEASE_CODEGEN_UNITS=16 \
-	  cargo test --release --workspace --locked --quiet --test laws -- --nocapture \
+soak: need ## the soup of faults with many seeds and months of releases on twenty flows, for some minutes: SOUP_SEEDS=3000
+	SOUP_SEEDS=$(or $(SOUP_SEEDS),3000) MONTH_FLOWS=20 MONTH_SEEDS=5 CARGO_PROFILE_RELEASE_LTO=off CARGO_PROFILE_RELEASE_CODEGEN_UNITS=16 \
+	  cargo test --release --workspace --locked --quiet --test laws --test month -- --nocapture \
 	  | awk '/port calls in/ { met = $$0; next } { print } END { print met }'
 
 mutants: need ## seeded bugs, each of which a test must catch: MUTANTS="lease row" for those alone

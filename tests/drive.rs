@@ -10,7 +10,7 @@ use serin_core::alert::{Alert, RollbackRequest};
 use serin_core::phase::{Event, Phase};
 use serin_core::policy::Policy;
 use serin_core::rollout::{FlowName, Plan, Rollout};
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::task::{Context, Poll, Waker};
 
 /// Runs a future of a process to its end; `None` if the process crashed on the way.
@@ -49,11 +49,35 @@ pub fn race<A, B>(a: impl Future<Output = A>, b: impl Future<Output = B>, mut fi
     }
 }
 
+/// Something that runs until it is done.
+pub type Running<'a> = Pin<Box<dyn Future<Output = ()> + 'a>>;
+
+/// Runs all of them in turns to their ends: `next` says whose turn it is, of so many.
+pub fn in_turns(mut running: Vec<Running<'_>>, mut next: impl FnMut(usize) -> usize) {
+    while !running.is_empty() {
+        let turn = next(running.len());
+        if a_turn(&mut running[turn]) {
+            drop(running.swap_remove(turn));
+        }
+    }
+}
+
+/// One turn; whether it is done.
+pub fn a_turn(running: &mut Running<'_>) -> bool {
+    running.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_ready()
+}
+
 /// Serves one evaluator tick.
 pub async fn evaluator_tick(process: &Process, time: Timestamp, clock: RolloutClock) -> Result<Report, TickError> {
     let ports = evaluate::Ports { ledger: process, parameters: process, analytics: process, notifier: process, clock: process };
     let tick = Tick { stage: "test".into(), time, clock, run: process.name.clone() };
     evaluate::evaluate(&ports, &tick).await
+}
+
+/// Runs the executor's schedule once.
+pub async fn executor_tick(process: &Process, task: &Run) -> Result<Vec<Worked>, LedgerError> {
+    let ports = work::Ports { ledger: process, parameters: process, flows: process, notifier: process, clock: process };
+    work::work(&ports, task).await
 }
 
 /// A stage: its functions, and when they run.
@@ -135,7 +159,8 @@ impl Stage {
         Request { by: "sam".into(), reason: reason.into(), now: self.rollout_now(), stage: "test".into() }
     }
 
-    fn rollout_now(&self) -> Timestamp {
+    /// The time that rollouts go by.
+    pub fn rollout_now(&self) -> Timestamp {
         match self.clock {
             RolloutClock::Wall => self.world.state().wall(),
             RolloutClock::Event => self.world.state().now,
@@ -148,7 +173,8 @@ impl Stage {
         run(&process, evaluator_tick(&process, self.rollout_now(), self.clock))
     }
 
-    fn task(&self, process: &Process) -> Run {
+    /// What a run of the executor is told now.
+    pub fn task(&self, process: &Process) -> Run {
         let region = Some("us-east-1".to_owned());
         Run { time: self.rollout_now(), clock: self.clock, id: process.name.clone(), stage: "test".into(), region }
     }
@@ -156,9 +182,7 @@ impl Stage {
     /// One run of the executor's schedule now; `None` if it crashed.
     pub fn work(&self) -> Option<Result<Vec<Worked>, LedgerError>> {
         let process = self.world.process("executor");
-        let ports = work::Ports { ledger: &process, parameters: &process, flows: &process, notifier: &process, clock: &process };
-        let task = self.task(&process);
-        run(&process, work::work(&ports, &task))
+        run(&process, executor_tick(&process, &self.task(&process)))
     }
 
     /// The executor serves one message of its queue; `None` if it crashed.

@@ -1,7 +1,7 @@
 //! Serin's own code on the simulated organization, over HTTP and through the real client; AWS is in memory.
 //!
-//! Time is the organization's: a minute passes when it is told to. The client waits on a clock that jumps, so that back-off, pace and
-//! patience cost no time. What cannot be told so, such as how long a publish takes, is the organization's wall clock and short.
+//! Time is the organization's: a minute passes when it is told to. Whatever waits in between, such as back-off, pace and patience of the
+//! client, a publish that takes its time or an answer that is late, waits on one clock that stands still but for that, and costs no time.
 
 use crate::drive::name;
 use crate::world::{Process, World};
@@ -14,23 +14,36 @@ use serin_controller::work::{self, Run};
 use serin_core::alert::{Alert, RollbackRequest};
 use serin_core::rollout::{Plan, Rollout};
 use serin_genesys::{Credentials, Genesys, Settings};
-use serin_simulator::{Organization, serve};
+use serin_simulator::{Organization, Wall, serve};
 use std::rc::Rc;
 use std::sync::{Arc, Mutex};
 use tokio::runtime::Runtime;
 
-/// Waits by jumping, a little: whoever else works in this process gets its turn.
+/// Waits by jumping: whoever waits moves the time on, for the organization too.
 #[derive(Debug, Clone)]
-pub struct Jumping(Arc<Mutex<Timestamp>>);
+pub struct Jumping {
+    /// What the time was when nobody had waited yet.
+    begun: Arc<Mutex<Timestamp>>,
+    wall: Wall,
+}
+
+impl Jumping {
+    /// Never back: who waited longer than callers called stays ahead of them.
+    fn set(&self, now: Timestamp) {
+        let passed = SignedDuration::try_from(self.wall.passed()).expect("less than centuries");
+        let mut begun = self.begun.lock().expect("nobody panics with the time in hand");
+        *begun = (*begun).max(now - passed);
+    }
+}
 
 impl Clock for Jumping {
     fn now(&self) -> Timestamp {
-        *self.0.lock().expect("nobody panics with the time in hand")
+        *self.begun.lock().expect("nobody panics with the time in hand") + self.wall.passed()
     }
 
     async fn sleep(&self, duration: SignedDuration) {
-        *self.0.lock().expect("nobody panics with the time in hand") += duration;
-        tokio::time::sleep(std::time::Duration::from_millis(2)).await;
+        self.wall.wait(duration.unsigned_abs()).await;
+        tokio::task::yield_now().await;
     }
 }
 
@@ -64,11 +77,12 @@ impl Live {
     pub fn new(organization: Value, flows: &[&str], pages: Option<u32>) -> Live {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().expect("a runtime");
         let settings = serde_json::from_value(organization).expect("settings of an organization");
-        let organization = Organization::new(settings).expect("an organization");
+        let wall = Wall::standing();
+        let organization = Organization::new(settings).expect("an organization").by_the_clock(wall.clone());
         let listener = runtime.block_on(tokio::net::TcpListener::bind("127.0.0.1:0")).expect("a port");
         let base = format!("http://{}", listener.local_addr().expect("an address"));
         runtime.spawn(serve(listener, organization));
-        let clock = Jumping(Arc::new(Mutex::new(crate::world::epoch())));
+        let clock = Jumping { begun: Arc::new(Mutex::new(crate::world::epoch())), wall };
         let client = |key: Key| {
             let settings = Settings::new(&base, None).expect("an address");
             let settings = pages.map_or(settings.clone(), |pages| settings.with_detail_pages(pages));
@@ -168,7 +182,7 @@ impl Live {
         let moved = self.order("advance", json!({"minutes": minutes, "parameters": parameters}));
         let now: Timestamp = moved["now"].as_str().and_then(|now| now.parse().ok()).expect("the time");
         self.world.advance_to(now);
-        *self.clock.0.lock().expect("nobody panics with the time in hand") = now;
+        self.clock.set(now);
         moved
     }
 
@@ -176,20 +190,23 @@ impl Live {
     pub fn evaluate(&self) -> Result<Report, String> {
         let process = self.world.process("evaluator");
         let ports =
-            evaluate::Ports { ledger: &process, parameters: &process, analytics: &self.reader, notifier: &process, clock: &process };
+            evaluate::Ports { ledger: &process, parameters: &process, analytics: &self.reader, notifier: &process, clock: &self.clock };
         let time = self.world.state().now;
         let tick = Tick { stage: "test".into(), time, clock: RolloutClock::Wall, run: process.name.clone() };
-        self.runtime.block_on(evaluate::evaluate(&ports, &tick)).map_err(|e| e.to_string())
+        let report = self.runtime.block_on(evaluate::evaluate(&ports, &tick)).map_err(|e| e.to_string());
+        self.world.advance_to(self.clock.now());
+        report
     }
 
     /// The executor's tick.
     pub fn work(&self) {
         let process = self.world.process("executor");
         let _ = self.runtime.block_on(work::work(&self.ports(&process), &self.run(&process)));
+        self.world.advance_to(self.clock.now());
     }
 
-    fn ports<'a>(&'a self, process: &'a Process) -> work::Ports<'a, Process, Process, Genesys<Key, Jumping>, Process, Process> {
-        work::Ports { ledger: process, parameters: process, flows: &self.publisher, notifier: process, clock: process }
+    fn ports<'a>(&'a self, process: &'a Process) -> work::Ports<'a, Process, Process, Genesys<Key, Jumping>, Process, Jumping> {
+        work::Ports { ledger: process, parameters: process, flows: &self.publisher, notifier: process, clock: &self.clock }
     }
 
     fn run(&self, process: &Process) -> Run {
@@ -201,6 +218,11 @@ impl Live {
         self.calls(1);
         let _ = self.evaluate();
         self.work();
+        self.deliver();
+    }
+
+    /// The queue hands over what was published on the rollback topic.
+    pub fn deliver(&mut self) {
         while let Some(notice) = { self.world.state().told.get(self.served).cloned() } {
             self.served += 1;
             if notice.topic == Topic::Rollback {
@@ -210,6 +232,22 @@ impl Live {
                 let _ = self.runtime.block_on(work::serve(&self.ports(&process), &self.run(&process), &request, sent));
             }
         }
+    }
+
+    /// What was published on the rollback topic gets lost.
+    pub fn lose_messages(&mut self) {
+        self.served = self.world.state().told.len();
+    }
+
+    /// Time passes without a call.
+    pub fn wait(&self, duration: SignedDuration) {
+        self.runtime.block_on(self.clock.sleep(duration));
+        self.world.advance_to(self.clock.now());
+    }
+
+    /// The time.
+    pub fn now(&self) -> Timestamp {
+        self.clock.now()
     }
 
     /// Minutes until a flow's rollout is in a phase.

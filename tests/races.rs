@@ -2,8 +2,10 @@
 #![allow(clippy::unwrap_used)]
 
 use jiff::SignedDuration;
-use serin_acceptance::drive::{Stage, evaluator_tick, minutes, name, quick_policy, sequential_policy};
-use serin_acceptance::world::{Call, TABLE, Way};
+use serin_acceptance::drive::{
+    Running, Stage, a_turn, evaluator_tick, executor_tick, in_turns, minutes, name, quick_policy, sequential_policy,
+};
+use serin_acceptance::world::{Call, Fault, TABLE, Way};
 use serin_controller::evaluate::RolloutClock;
 use serin_controller::intervene::Action;
 use serin_core::phase::Phase;
@@ -58,6 +60,41 @@ fn prepared() -> Stage {
     stage
 }
 
+/// As prepared, where a row sends the calls.
+fn prepared_by_row() -> Stage {
+    let mut stage = Stage::new(&[FLOW]);
+    stage.world.state().traffic.way = Way::ByRow;
+    let later = stage.world.state().now + minutes(120);
+    stage.world.advance_to(later);
+    let plan = Stage::plan(FLOW, "15.0", sequential_policy());
+    stage.start(Plan { strategy: Strategy::Pointer, pointer: Some(PointerTable { table: TABLE.into() }), ..plan }).unwrap();
+    stage.until(5, |s| s.rollout(FLOW).canary_version.is_some());
+    stage
+}
+
+/// The executor's next run; just before its first call of that name the clock moves on, and nobody else is there.
+fn executor_held_up(stage: &Stage, before: &str, pause: SignedDuration) -> String {
+    stage.pass_a_minute();
+    let (process, begun) = (stage.world.process("executor"), stage.world.state().calls.len());
+    let (task, id) = (stage.task(&process), process.name.clone());
+    let mut held: Running<'_> = Box::pin(async {
+        let _ = executor_tick(&process, &task).await;
+    });
+    stage.world.state().interleaved = true;
+    while stage.world.state().calls[begun..].iter().all(|call| call.name != before) {
+        assert!(!a_turn(&mut held), "it calls {before}: {}", stage.story());
+    }
+    stage.world.state().now += pause;
+    in_turns(vec![held], |_| 0);
+    stage.world.state().interleaved = false;
+    id
+}
+
+fn publishes(stage: &Stage, process: &str) -> usize {
+    let state = stage.world.state();
+    state.calls.iter().filter(|call| call.process == process && ["flows.publish", "flows.copy"].contains(&call.name)).count()
+}
+
 fn is_commit_of(event: &'static str) -> impl Fn(&Call) -> bool {
     move |call| call.name == "ledger.commit" && call.detail == event
 }
@@ -103,18 +140,8 @@ fn what_was_observed_too_long_ago_raises_nothing() {
 
 #[test]
 fn calls_that_are_taken_back_while_the_row_is_written_do_not_stay_on_the_canary() {
-    let build = || {
-        let mut stage = Stage::new(&[FLOW]);
-        stage.world.state().traffic.way = Way::ByRow;
-        let later = stage.world.state().now + minutes(120);
-        stage.world.advance_to(later);
-        let plan = Stage::plan(FLOW, "15.0", sequential_policy());
-        stage.start(Plan { strategy: Strategy::Pointer, pointer: Some(PointerTable { table: TABLE.into() }), ..plan }).unwrap();
-        stage.until(5, |s| s.rollout(FLOW).canary_version.is_some());
-        stage
-    };
     let writes_the_row = |call: &Call| call.name == "rows.point" && call.detail.ends_with("100");
-    let stage = interrupted(build, writes_the_row, |stage| {
+    let stage = interrupted(prepared_by_row, writes_the_row, |stage| {
         stage.person(FLOW, Action::Abort).unwrap().unwrap();
     });
     assert!(stage.world.state().calls.iter().any(writes_the_row), "the write was on its way");
@@ -153,5 +180,49 @@ fn a_promotion_whose_publish_failed_is_done_once_the_stable_flow_runs_the_versio
     stage.executor = true;
     stage.until_phase(FLOW, "Promoted", 9);
     assert_eq!(stage.world.state().flows["main_ivr-stable"].configuration(), "better", "{}", stage.story());
+    stage.assert_lawful();
+}
+
+#[test]
+fn whoever_was_held_up_past_its_lease_restores_nothing() {
+    let rolled_back = || {
+        let mut stage = prepared();
+        stage.until_phase(FLOW, "Stepping", 5);
+        stage.executor = false;
+        stage.person(FLOW, Action::Rollback).unwrap().unwrap();
+        stage
+    };
+    for (pause, published) in [(SignedDuration::from_secs(50), 1), (SignedDuration::from_secs(61), 0)] {
+        let mut stage = rolled_back();
+        let executor = executor_held_up(&stage, "ledger.restoration", pause);
+        assert_eq!(publishes(&stage, &executor), published, "after {pause:#}: {}", stage.story());
+        stage.executor = true;
+        stage.until_phase(FLOW, "RolledBack", 3);
+        stage.assert_lawful();
+    }
+}
+
+#[test]
+fn whoever_was_held_up_past_its_lease_publishes_nothing_into_the_stable_flow() {
+    for (pause, published) in [(SignedDuration::from_secs(50), 1), (SignedDuration::from_secs(61), 0)] {
+        let mut stage = Stage::promoted_until(FLOW, "Finalizing");
+        let executor = executor_held_up(&stage, "ledger.lease", pause);
+        assert_eq!(publishes(&stage, &executor), published, "after {pause:#}: {}", stage.story());
+        stage.executor = true;
+        stage.until_phase(FLOW, "Promoted", 5);
+        stage.assert_lawful();
+    }
+}
+
+#[test]
+fn a_row_that_reads_as_before_its_raise_is_taken_back_all_the_same() {
+    let mut stage = prepared_by_row();
+    stage.until(3, |s| s.world.state().pointed_weight(&name(FLOW)).percent() == 100.0);
+    stage.world.state().ailing.insert("rows.pointer", Fault::Stale);
+    stage.person(FLOW, Action::Abort).unwrap().unwrap();
+    let pointed = stage.world.state().pointed_weight(&name(FLOW));
+    assert_eq!(pointed.percent(), 0.0, "{}", stage.story());
+    stage.world.state().ailing.clear();
+    stage.minute();
     stage.assert_lawful();
 }

@@ -60,6 +60,21 @@ fn in_maintenance_a_broken_canary_keeps_its_calls_and_that_is_told_once() {
 }
 
 #[test]
+fn in_maintenance_a_hand_on_the_percentage_is_heeded_as_ever() {
+    for (written, kept) in [("5", 5.0), ("100", 25.0), ("nothing", 0.0)] {
+        let mut stage = at_25_percent("15.0");
+        restrict(&stage, EXPECTED, None, 600);
+        break_canary(&stage);
+        stage.until(20, |s| s.event_names(FLOW).contains(&"RollbackWithheld"));
+        stage.world.state().person_sets(&name(FLOW), written);
+        (0..3).for_each(|_| stage.minute());
+        assert_ne!(stage.phase(FLOW).name(), "Stepping", "{written}: {}", stage.story());
+        assert!(stage.offered(FLOW) <= kept, "{written}: {}", stage.story());
+        stage.assert_lawful();
+    }
+}
+
+#[test]
 fn in_maintenance_a_person_takes_calls_back_as_ever() {
     let mut stage = at_25_percent("15.0");
     restrict(&stage, EXPECTED, Some(FLOW), 600);

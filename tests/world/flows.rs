@@ -58,10 +58,19 @@ impl FlowInGenesys {
         &self.versions[self.runs()]
     }
 
-    /// A person publishes a version in Architect.
+    /// A person publishes a version in Architect, if it is there.
     pub fn publish_by_hand(&mut self, version: &str, by: &str) {
+        if !self.versions.contains_key(version) {
+            return;
+        }
         self.published.push(version.to_owned());
         self.published_by = Some(by.to_owned());
+    }
+
+    /// A person deletes a version, unless it runs or is being published.
+    pub fn delete(&mut self, version: &str) -> bool {
+        let is_needed = self.runs() == version || self.operation.as_ref().is_some_and(|o| o.looks_left > 0 && o.target == version);
+        !is_needed && self.versions.remove(version).is_some()
     }
 
     fn look(&mut self) -> FlowState {
@@ -119,7 +128,17 @@ impl State {
 
 impl Flows for Process {
     async fn flow(&self, flow: &str) -> Result<FlowState, FlowError> {
-        self.step("flows.flow", flow, later, |s| Ok(s.genesys(flow)?.look())).await
+        let look = |s: &mut State| {
+            let state = s.genesys(flow)?.look();
+            if state.locked_by.is_some() {
+                s.exercise(0, "flow locked");
+            }
+            if state.operation.as_ref().is_some_and(|operation| operation.failure.is_some()) {
+                s.exercise(0, "publish failed");
+            }
+            Ok(state)
+        };
+        self.step("flows.flow", flow, later, look).await
     }
 
     async fn published_versions(&self, flow: &str) -> Result<Vec<String>, FlowError> {
@@ -138,14 +157,25 @@ impl Flows for Process {
     async fn configuration_hash(&self, flow: &str, version: &str) -> Result<String, FlowError> {
         let look = |s: &mut State| {
             let gone = || FlowError::Gone(format!("flow {flow} has no version {version}"));
-            s.genesys(flow)?.versions.get(version).cloned().ok_or_else(gone)
+            let found = s.genesys(flow)?.versions.get(version).cloned();
+            if found.is_none() {
+                s.exercise(0, "version gone");
+            }
+            found.ok_or_else(gone)
         };
         self.step("flows.configuration_hash", format!("{flow} {version}"), later, look).await
     }
 
     async fn publish(&self, flow: &str, version: &str) -> Result<String, FlowError> {
         let publish = |s: &mut State| {
-            s.law_of_single_flight(flow);
+            // What was on its way when its sender was held up arrives nevertheless: the vendor knows no fence.
+            if !self.held_up.get() {
+                s.law_of_single_flight(flow);
+            }
+            if !s.genesys(flow)?.versions.contains_key(version) {
+                s.exercise(0, "version gone");
+                return Err(FlowError::Gone(format!("flow {flow} has no version {version}")));
+            }
             s.genesys(flow)?.publish(flow, version)
         };
         self.step("flows.publish", format!("{flow} {version}"), later, publish).await

@@ -1,8 +1,10 @@
 //! What must hold while ports are called. What is found goes to `violations`, so that it survives whatever the code does next.
 
 use super::{State, Traffic, Writer};
+use jiff::SignedDuration;
 use serin_controller::intervene::LOCKOUT;
 use serin_controller::ports::Pointer;
+use serin_core::calendar::{in_force, maintenance};
 use serin_core::ledger::{Hash, verify};
 use serin_core::phase::{Event, Phase};
 use serin_core::policy::Mode;
@@ -13,6 +15,16 @@ impl State {
     fn violated(&mut self, law: u8, what: String) {
         let at = self.calls.len();
         self.violations.push(format!("law {law}, at call {at} ({}): {what}", self.now));
+    }
+
+    /// A law had something to check.
+    pub fn exercise(&mut self, law: u8, with: &'static str) {
+        *self.exercised.entry((law, with)).or_default() += 1;
+    }
+
+    /// Whether calls are split for a rollout that was contained, in fact.
+    pub(super) fn is_held(&self, flow: &FlowName) -> bool {
+        self.split_for(flow).is_some_and(|named| self.held.contains(&(flow.clone(), named)))
     }
 
     /// The latest rollout of a flow.
@@ -36,6 +48,9 @@ impl State {
         if halted && self.contained.contains(&rollout) {
             self.held.insert(rollout.clone());
         }
+        if self.held.contains(&rollout) {
+            self.exercise(1, "contained");
+        }
         if offered > Weight::ZERO && self.held.contains(&rollout) {
             self.violated(1, format!("{flow}: {offered} % of calls go to the canary of {named}, which was contained"));
         }
@@ -45,6 +60,9 @@ impl State {
     pub(super) fn law_of_the_plan(&mut self, flow: &FlowName) {
         self.law_of_containment(flow);
         let offered = self.offered(flow);
+        if offered > Weight::ZERO {
+            self.exercise(4, "raise");
+        }
         let allowed = match self.rollout(flow) {
             Some(rollout) if self.split_for(flow).as_ref() == Some(&rollout.id) => rollout.phase.weight(),
             _ => Weight::ZERO,
@@ -58,6 +76,9 @@ impl State {
     /// late, since the vendor has no compare-and-set; that it is made up for is checked at rest.
     pub(super) fn law_of_the_row(&mut self, flow: &FlowName) {
         let recorded = self.rollout(flow).map_or(Weight::ZERO, |r| r.settled_weight());
+        if self.pointed_weight(flow) > Weight::ZERO {
+            self.exercise(4, "row raised");
+        }
         if !self.interleaved && self.pointed_weight(flow) > recorded {
             self.violated(4, format!("{flow}: the row sends all calls to the canary, the record says {recorded} %"));
         }
@@ -70,10 +91,16 @@ impl State {
             self.contained.insert((flow.clone(), entry.rollout.clone()));
         }
         self.law_of_containment(flow);
-        if matches!(entry.event, Event::Resumed { .. } | Event::Requested { .. }) {
+        let to_canary = matches!((&entry.event, &entry.by), (Event::PromotionStarted { .. }, Actor::Person(_)));
+        if to_canary || matches!(entry.event, Event::Resumed { .. } | Event::Requested { .. }) {
             self.projections.entry(flow.clone()).or_default().hand = None;
         }
         self.law_of_beginnings(flow);
+        self.law_of_ends(flow);
+        self.law_of_restrictions(flow);
+        if self.outages.contains("notifier") {
+            self.exercise(7, "recorded while nobody can be told");
+        }
         let rollout = self.rollout(flow).expect("an entry belongs to a rollout");
         self.law_of_outcomes(flow, &rollout);
         let policy = &rollout.plan.policy;
@@ -82,7 +109,7 @@ impl State {
             Event::StepStarted { weight, .. } => Some(*weight) != first,
             // A person's word, where stable is the broken one.
             Event::PromotionStarted { .. } if matches!(entry.by, Actor::Person(_)) => false,
-            Event::PromotionStarted { .. } => first.is_some() && !rollout.goes_at_once(),
+            Event::PromotionStarted { .. } => first.is_some() && !rollout.goes_at_once() && !to_canary,
             Event::BakeFinished => true,
             _ => false,
         };
@@ -91,6 +118,9 @@ impl State {
         // A probe ends on a few calls that show nothing gross.
         let probing = policy.step_after(Weight::ZERO).is_some_and(|first| first == rollout.in_force.weight && first != policy.steps[0]);
         let needed = if probing { 8 } else { policy.min_canary_calls };
+        if rises {
+            self.exercise(2, "rise");
+        }
         if rises && (blind || seen < needed) {
             self.violated(2, format!("{flow}: {} on {seen} canary calls, analytics down: {blind}", entry.event.name()));
         }
@@ -103,17 +133,60 @@ impl State {
         {
             self.violated(4, format!("{flow}: {} by {} in a rollout that is only observed", entry.event.name(), entry.by));
         }
+        if policy.mode == Mode::Observe && ours {
+            self.exercise(4, "observed");
+        }
         let offered = self.offered(flow);
         if matches!((&entry.event, &entry.by), (Event::Aborted { .. }, Actor::Person(_))) && rollout.has_stepped && offered > Weight::ZERO {
             self.violated(5, format!("{flow}: {} is told that it was aborted, and {offered} % of calls go to the canary", entry.by));
         }
-        if matches!(&entry.event, Event::RollbackStarted { cause: Cause::Breach(_) }) && self.runs_healthy(&rollout) {
+        let is_blamed = matches!(&entry.event, Event::RollbackStarted { cause: Cause::Breach(_) });
+        if is_blamed {
+            self.exercise(2, "blame");
+        }
+        if is_blamed && self.runs_healthy(&rollout) {
             self.violated(2, format!("{flow}: {} while what the canary flow runs is healthy", entry.why));
         }
         if let Event::StepStarted { weight, .. } = &entry.event
             && !policy.weights().contains(weight)
         {
             self.violated(4, format!("{flow}: {weight} % is no step of the plan"));
+        }
+    }
+
+    /// Laws 5 and 8, as far as an entry tells: from where calls were taken away, and which phase was left because its time was over.
+    fn law_of_ends(&mut self, flow: &FlowName) {
+        let (last, before) = self.books[flow].entries.split_last().expect("one was just recorded");
+        let of_it: Vec<_> = before.iter().rev().take_while(|s| s.entry.rollout == last.entry.rollout).collect();
+        let Ok(rollout) = Rollout::replay(of_it.into_iter().rev().map(|s| &s.entry)) else { return };
+        let (contains, at) = (last.entry.event.needs_containment(), last.entry.at);
+        let by_itself = !matches!(last.entry.by, Actor::Person(_) | Actor::BreakGlass);
+        if contains {
+            self.exercise(5, rollout.phase.name());
+        }
+        let left = self.rollout(flow).is_some_and(|now| now.phase.name() != rollout.phase.name());
+        if left && by_itself && rollout.phase.deadline().is_some_and(|limit| at.duration_since(rollout.phase_since) > limit) {
+            self.exercise(8, rollout.phase.name());
+        }
+    }
+
+    /// Law 9: in a maintenance window nothing is rolled back by Serin, and in no restriction it raises anything.
+    fn law_of_restrictions(&mut self, flow: &FlowName) {
+        let last = self.books[flow].entries.last().expect("one was just recorded").entry.clone();
+        let restricted = in_force(&self.restrictions, flow, last.at);
+        if restricted.is_empty() || matches!(last.by, Actor::Person(_) | Actor::BreakGlass) {
+            return;
+        }
+        self.exercise(9, "recorded in a restriction");
+        // Where restrictions cannot be read, everything that fails is taken back.
+        let readable = self.faults.is_empty() && self.chaos.is_none();
+        let blames = readable && matches!(last.event, Event::RollbackStarted { cause: Cause::Breach(_) });
+        let rises = matches!(last.event, Event::StepStarted { .. } | Event::PromotionStarted { .. });
+        if rises || (blames && maintenance(&restricted).is_some()) {
+            self.violated(9, format!("{flow}: {} by {} within {restricted:?}", last.event.name(), last.by));
+        }
+        if matches!(last.event, Event::RollbackWithheld { .. }) {
+            self.exercise(9, "rollback withheld");
         }
     }
 
@@ -178,6 +251,9 @@ impl State {
         let name = genesys_flow.trim_end_matches("-canary").trim_end_matches("-stable").to_owned();
         let Ok(flow) = name.parse::<FlowName>() else { return };
         let restores = self.rollout(&flow).is_some_and(|r| r.phase == Phase::RollingBack);
+        if restores {
+            self.exercise(9, "restored");
+        }
         let wall = self.wall();
         let has_right = self.restoration.as_ref().is_some_and(|(holder, until)| *holder == flow && *until > wall);
         if restores && !has_right {
@@ -189,6 +265,7 @@ impl State {
     /// Law 11: nothing is published into a flow that a row of ours sends all calls to, but where callers get a version by its publication.
     fn law_of_empty_flows(&mut self, flow: &FlowName, genesys_flow: &str) {
         let Some(rollout) = self.rollout(flow).filter(|r| r.plan.pointer.is_some()) else { return };
+        self.exercise(11, "published where a row may send calls");
         let sent_there = self.pointed_weight(flow) == Weight::FULL && !self.is_taken_over(flow);
         if sent_there && rollout.plan.canary.flow_id == genesys_flow {
             self.violated(11, format!("{flow}: published into {genesys_flow}, where the row sends all calls, in {}", rollout.phase));
@@ -228,10 +305,34 @@ impl State {
             if offered > rollout.desired_weight() {
                 self.violated(4, format!("{flow}: {offered} % at rest in {}, last written by {writer:?}", rollout.phase));
             }
+            self.law_of_deadlines(&flow, &rollout);
             let hand = self.projections.get(&flow).and_then(|p| p.hand);
+            if hand.is_some_and(|hand| hand < rollout.plan.policy.steps.last().copied().unwrap_or(Weight::FULL)) {
+                self.exercise(4, "at rest under a hand");
+            }
+            if self.outages.contains("notifier") {
+                self.exercise(7, "at rest while nobody can be told");
+            }
             if let Some(hand) = hand.filter(|hand| offered > *hand && !rollout.phase.is_terminal()) {
                 self.violated(4, format!("{flow}: {offered} % at rest over a person's hand, which left {hand} %"));
             }
+        }
+    }
+
+    /// Law 8: at rest no phase is older than it may get, a waiting for somebody's lock aside.
+    fn law_of_deadlines(&mut self, flow: &FlowName, rollout: &Rollout) {
+        let limit = match &rollout.phase {
+            Phase::Paused { .. } | Phase::AwaitingApproval { .. } => Some(rollout.plan.policy.pause_expiry.duration()),
+            phase => phase.deadline(),
+        };
+        let Some(limit) = limit else { return };
+        self.exercise(8, "at rest within a deadline");
+        let last = self.books[flow].entries.last().expect("a rollout has entries").entry.clone();
+        // The clock that it runs by is as far from ours as when it recorded last.
+        let now = self.wall() - last.recorded_at.duration_since(last.at);
+        let since = rollout.restoration.next_at.map_or(rollout.phase_since, |at| at.max(rollout.phase_since));
+        if now.duration_since(since) > limit + SignedDuration::from_mins(3) {
+            self.violated(8, format!("{flow}: in {} since {}, {limit:#} is the limit", rollout.phase, rollout.phase_since));
         }
     }
 
@@ -239,6 +340,7 @@ impl State {
     pub fn check_chain(&mut self, flow: &FlowName) {
         self.law_of_containment(flow);
         let book = self.books[flow].clone();
+        self.exercise(3, "chain verified");
         if let Err(broken) = verify(&book.entries, 0, Hash::genesis()) {
             self.violated(3, format!("{flow}: {broken}"));
         }
@@ -249,6 +351,7 @@ impl State {
                 Event::Requested { .. } => configuration = None,
                 // A containment that was found without its reason blames nobody.
                 Event::RollbackStarted { cause } if !matches!(cause, Cause::FoundContained | Cause::Unproven { .. }) => {
+                    self.exercise(10, "rolled back");
                     let held = configuration.clone().is_some_and(|c| self.quarantine.contains(&(flow.clone(), c)));
                     if !held {
                         self.violated(10, format!("{flow}: {configuration:?} was rolled back and is not quarantined"));
@@ -259,6 +362,9 @@ impl State {
         }
         for call in 0..8 {
             let answer = self.answer(flow, &format!("conversation-{call}"));
+            if answer.fallback.is_some() {
+                self.exercise(11, "fallback");
+            }
             let canary = answer.cohort == serin_core::cohort::Cohort::Canary;
             if canary
                 && (answer.fallback.is_some()
@@ -272,6 +378,7 @@ impl State {
 
     /// Law 6: every notice that was recorded arrived.
     pub fn check_told(&mut self) {
+        *self.exercised.entry((6, "recorded")).or_default() += self.recorded_notices.len() as u64;
         let missing: Vec<String> =
             self.recorded_notices.iter().filter(|id| !self.told.iter().any(|notice| notice.id == **id)).cloned().collect();
         if !missing.is_empty() {

@@ -59,6 +59,16 @@ impl FlowBook {
         self.windows.values().flatten().copied().collect()
     }
 
+    /// Who holds the lease.
+    pub fn holder(&self, now: Timestamp) -> Option<&str> {
+        self.lease.as_ref().filter(|(_, until)| *until > now).map(|(owner, _)| owner.as_str())
+    }
+
+    /// Grows with every change of the lease's holder.
+    pub fn fence(&self) -> u64 {
+        self.fence
+    }
+
     /// Whether ticks visit it.
     pub fn is_active(&self) -> bool {
         self.active.is_some()
@@ -183,7 +193,14 @@ impl Ledger for Process {
 
     async fn commit(&self, commit: Commit) -> Result<(), LedgerError> {
         let detail = commit.entry.entry.event.name();
-        self.step("ledger.commit", detail, unavailable, |s| s.commit(commit)).await
+        let append = |s: &mut State| {
+            let outcome = s.commit(commit);
+            if matches!(outcome, Err(LedgerError::Lost { .. })) {
+                s.exercise(3, "lost to another writer");
+            }
+            outcome
+        };
+        self.step("ledger.commit", detail, unavailable, append).await
     }
 
     async fn retire(&self, flow: &FlowName, revision: u64) -> Result<(), LedgerError> {
@@ -235,7 +252,13 @@ impl Ledger for Process {
     }
 
     async fn is_quarantined(&self, flow: &FlowName, configuration: &str) -> Result<bool, LedgerError> {
-        let ask = |s: &mut State| Ok(s.quarantine.contains(&(flow.clone(), configuration.to_owned())));
+        let ask = |s: &mut State| {
+            let is = s.quarantine.contains(&(flow.clone(), configuration.to_owned()));
+            if is {
+                s.exercise(10, "quarantined asked for");
+            }
+            Ok(is)
+        };
         self.step("ledger.is_quarantined", flow.as_str(), unavailable, ask).await
     }
 
@@ -271,7 +294,10 @@ impl Ledger for Process {
 
     async fn restoration(&self, flow: &FlowName, now: Timestamp, until: Timestamp) -> Result<bool, LedgerError> {
         let take = |s: &mut State| match &s.restoration {
-            Some((holder, held_until)) if holder != flow && *held_until > now => Ok(false),
+            Some((holder, held_until)) if holder != flow && *held_until > now => {
+                s.exercise(9, "second restoration");
+                Ok(false)
+            }
             _ => {
                 s.restoration = Some((flow.clone(), until));
                 Ok(true)

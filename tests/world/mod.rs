@@ -33,9 +33,9 @@ pub enum Fault {
     Fail,
     /// It fails for the caller, and its effect stands.
     TimeOut,
-    /// It fails for the caller, and its effect lands so many calls later. Only a write of the percentage can; others just fail.
+    /// It fails for the caller, and its effect lands so many calls later. Only a write of the percentage or of a row can; others just fail.
     Late(usize),
-    /// A read answers with what stood before the last write. Only reads of parameters can; others are not disturbed.
+    /// A read answers with what stood before the last write. Only reads of parameters and rows can; others are not disturbed.
     Stale,
     /// The process dies before the effect.
     CrashBefore,
@@ -80,6 +80,8 @@ pub struct State {
     pub chaos: Option<Chaos>,
     /// Calls that fail as long as their name stands here; a whole port by its name.
     pub outages: BTreeSet<&'static str>,
+    /// What each call of a name meets, as long as it stands here.
+    pub ailing: BTreeMap<&'static str, Fault>,
     /// Whether raises time out and land only when they are let.
     pub late_writes: bool,
     /// Whether a process gives way to others at each call.
@@ -88,6 +90,8 @@ pub struct State {
     pub violations: Vec<String>,
     /// Rollouts whose calls were taken away, by the ledger.
     pub contained: BTreeSet<(FlowName, String)>,
+    /// How often each law had something to check, by its number and by what that was; under 0, what Genesys Cloud said no to.
+    pub exercised: BTreeMap<(u8, &'static str), u64>,
     /// Those of them that the halt marker was seen to name.
     pub held: BTreeSet<(FlowName, String)>,
     /// DynamoDB.
@@ -122,6 +126,10 @@ pub struct State {
     pub flows: BTreeMap<String, FlowInGenesys>,
     /// Rows of the data table [`TABLE`].
     pub rows: BTreeMap<FlowName, Pointer>,
+    /// Rows as they stood before their last write.
+    rows_before: BTreeMap<FlowName, Option<Pointer>>,
+    /// Rows that land later: at which call, and what.
+    late_rows: Vec<(usize, FlowName, Pointer)>,
     /// What a look before a rollout finds.
     pub found: Found,
     /// Who changed a row of the data table last, as the vendor's audit tells.
@@ -160,10 +168,12 @@ impl World {
             faults: BTreeMap::new(),
             chaos: None,
             outages: BTreeSet::new(),
+            ailing: BTreeMap::new(),
             late_writes: false,
             interleaved: false,
             violations: Vec::new(),
             contained: BTreeSet::new(),
+            exercised: BTreeMap::new(),
             held: BTreeSet::new(),
             books: BTreeMap::new(),
             outbox: BTreeMap::new(),
@@ -181,6 +191,8 @@ impl World {
             late: Vec::new(),
             flows: in_genesys,
             rows: BTreeMap::new(),
+            rows_before: BTreeMap::new(),
+            late_rows: Vec::new(),
             found: Found::default(),
             rows_changed_by: None,
             traffic: Traffic::new(&names, epoch()),
@@ -198,7 +210,8 @@ impl World {
     pub fn process(&self, function: &str) -> Process {
         let mut state = self.state();
         state.processes += 1;
-        Process { world: self.clone(), name: format!("{function}-{}", state.processes), dead: Rc::new(Cell::new(false)) }
+        let name = format!("{function}-{}", state.processes);
+        Process { world: self.clone(), name, dead: Rc::new(Cell::new(false)), held_up: Rc::new(Cell::new(false)) }
     }
 
     /// Moves the clock, and lets the calls of the minutes between be made.
@@ -228,7 +241,12 @@ pub struct Process {
     /// Its identity.
     pub name: String,
     dead: Rc<Cell<bool>>,
+    /// Whether it was held up in the middle of its latest call.
+    held_up: Rc<Cell<bool>>,
 }
+
+/// Whoever gives way for longer gets no answer to the call any more: the connection has timed out.
+const PATIENCE: SignedDuration = SignedDuration::from_secs(15);
 
 impl Process {
     /// Whether it crashed.
@@ -244,7 +262,17 @@ impl Process {
         failed: impl Fn() -> E,
         effect: impl FnOnce(&mut State) -> Result<T, E>,
     ) -> Result<T, E> {
-        match self.begin(name, detail.into()).await {
+        let fault = self.begin(name, detail.into()).await;
+        self.finish(fault, failed, effect).await
+    }
+
+    async fn finish<T, E>(
+        &self,
+        fault: Option<Fault>,
+        failed: impl Fn() -> E,
+        effect: impl FnOnce(&mut State) -> Result<T, E>,
+    ) -> Result<T, E> {
+        match fault {
             None | Some(Fault::Stale) => effect(&mut self.world.state()),
             Some(Fault::Fail | Fault::Late(_)) => Err(failed()),
             Some(Fault::TimeOut) => {
@@ -261,9 +289,11 @@ impl Process {
 
     /// Counts a call and says what goes wrong with it. A dead process makes no call any more.
     async fn begin(&self, name: &'static str, detail: String) -> Option<Fault> {
+        let asked = self.world.state().now;
         if self.world.state().interleaved {
             give_way().await;
         }
+        self.held_up.set(self.world.state().now.duration_since(asked) > PATIENCE);
         if self.dead.get() {
             std::future::pending::<()>().await;
         }
@@ -271,6 +301,10 @@ impl Process {
         let number = state.calls.len();
         state.calls.push(Call { process: self.name.clone(), name, detail });
         state.land_late(number);
+        // A raise that was on its way all the time lands over whatever was written meanwhile.
+        if self.held_up.get() && name == "parameters.put_percentage" && state.calls[number].detail.contains(" raise ") {
+            return Some(Fault::Late(0));
+        }
         let port = name.split('.').next().unwrap_or_default();
         if state.outages.contains(name) || state.outages.contains(port) {
             return Some(Fault::Fail);
@@ -278,7 +312,7 @@ impl Process {
         if state.late_writes && name == "parameters.put_percentage" {
             return Some(Fault::Late(1_000_000));
         }
-        let planned = state.faults.remove(&number);
+        let planned = state.faults.remove(&number).or(state.ailing.get(name).copied());
         let random = state.chaos.as_mut().and_then(|chaos| {
             let hit = chaos.rng.f64() < chaos.chance;
             hit.then(|| chaos.kinds[chaos.rng.usize(..chaos.kinds.len())])

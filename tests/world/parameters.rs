@@ -116,13 +116,17 @@ impl State {
         self.late = waiting;
         for (_, flow, weight) in due {
             self.projection(&flow).put(weight.to_string(), Writer::SerinLate);
+            if weight > Weight::ZERO && self.is_held(&flow) {
+                self.exercise(1, "late raise");
+            }
             self.law_of_containment(&flow);
         }
+        self.land_late_rows(call);
     }
 
     /// Whether a write is still on its way.
     pub fn awaits_late_writes(&self) -> bool {
-        !self.late.is_empty()
+        !self.late.is_empty() || !self.late_rows.is_empty()
     }
 
     /// What writes are on their way land now.

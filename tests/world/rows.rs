@@ -1,6 +1,6 @@
 //! The data table that a traffic cop may read, and what a look before a rollout finds.
 
-use super::{Process, State, TABLE};
+use super::{Fault, Process, State, TABLE};
 use jiff::Timestamp;
 use serin_controller::ports::{Dependency, Ended, FlowError, Interface, Pointer, Preflight, RowError, Rows};
 use serin_core::rollout::{FlowName, WayBack};
@@ -37,11 +37,25 @@ impl State {
 
     /// Somebody changes a row by hand; without one it is deleted.
     pub fn person_points(&mut self, flow: &FlowName, row: Option<Pointer>, by: &str) {
-        match row {
+        self.put_row(flow, row);
+        self.rows_changed_by = Some(by.to_owned());
+    }
+
+    fn put_row(&mut self, flow: &FlowName, row: Option<Pointer>) {
+        let before = match row {
             Some(row) => self.rows.insert(flow.clone(), row),
             None => self.rows.remove(flow),
         };
-        self.rows_changed_by = Some(by.to_owned());
+        self.rows_before.insert(flow.clone(), before);
+    }
+
+    /// Rows that were given up on, and land now.
+    pub(super) fn land_late_rows(&mut self, call: usize) {
+        let (due, waiting): (Vec<_>, Vec<_>) = std::mem::take(&mut self.late_rows).into_iter().partition(|(at, _, _)| *at <= call);
+        self.late_rows = waiting;
+        for (_, flow, row) in due {
+            self.put_row(&flow, Some(row));
+        }
     }
 }
 
@@ -52,17 +66,28 @@ fn failed(table: &str, row: &FlowName) -> RowError {
 impl Rows for Process {
     async fn pointer(&self, table: &str, row: &FlowName) -> Result<Option<Pointer>, RowError> {
         assert_eq!(table, TABLE);
-        self.step("rows.pointer", row.as_str(), || failed(table, row), |s| Ok(s.rows.get(row).cloned())).await
+        let fault = self.begin("rows.pointer", row.to_string()).await;
+        let look = |s: &mut State| match s.rows_before.get(row).filter(|_| fault == Some(Fault::Stale)) {
+            Some(before) => Ok(before.clone()),
+            None => Ok(s.rows.get(row).cloned()),
+        };
+        self.finish(fault, || failed(table, row), look).await
     }
 
     async fn point(&self, table: &str, row: &FlowName, to: &Pointer) -> Result<(), RowError> {
         assert_eq!(table, TABLE);
+        let fault = self.begin("rows.point", format!("{row} {}", to.weight)).await;
+        if let Some(Fault::Late(calls)) = fault {
+            let mut state = self.world.state();
+            let due = state.calls.len() + calls;
+            state.late_rows.push((due, row.clone(), to.clone()));
+        }
         let write = |s: &mut State| {
-            s.rows.insert(row.clone(), to.clone());
+            s.put_row(row, Some(to.clone()));
             s.law_of_the_row(row);
             Ok(())
         };
-        self.step("rows.point", format!("{row} {}", to.weight), || failed(table, row), write).await
+        self.finish(fault, || failed(table, row), write).await
     }
 }
 

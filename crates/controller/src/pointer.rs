@@ -43,7 +43,8 @@ pub(crate) async fn to_stable(rows: &impl Rows, rollout: &Rollout, revision: i64
     // Where it cannot be read it is written all the same: rather twice than not at all.
     match rows.pointer(table, &rollout.plan.flow).await.ok().flatten() {
         Some(found) if is_foreign(&found, stage) => Err(taken_over(table, rollout, &found)),
-        Some(found) if sends_as(&found, &wanted) && found.owner == wanted.owner => Ok(()),
+        // A read may lag: what is older than our own raise says nothing.
+        Some(found) if sends_as(&found, &wanted) && found.owner == wanted.owner && found.revision >= raised(rollout) => Ok(()),
         _ => write(rows, table, rollout, &wanted).await,
     }
 }
@@ -56,6 +57,11 @@ pub(crate) async fn to_canary(rows: &impl Rows, rollout: &Rollout, revision: i64
         Standing::Behind => write(rows, table, rollout, &row(rollout, Weight::FULL, revision, stage)).await,
         Standing::AsRecorded | Standing::ByHand(_) => Ok(()),
     }
+}
+
+/// Version of the percentage with which a row got all calls, 0 before.
+fn raised(rollout: &Rollout) -> i64 {
+    rollout.applied.filter(|applied| applied.weight == Weight::FULL).map_or(0, |applied| applied.version)
 }
 
 async fn write(rows: &impl Rows, table: &str, rollout: &Rollout, row: &Pointer) -> Result<(), RowError> {

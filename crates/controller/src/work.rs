@@ -672,8 +672,19 @@ impl<L: Ledger, P: Parameters, F: Executing, N: Notifier, C: Clock> Task<'_, '_,
         if state.is_busy() {
             return self.watch(flow, hash, None).await;
         }
+        self.not_held_up()?;
         let operation = self.ports.flows.publish(flow, version).await?;
         self.watch(flow, hash, Some(&operation)).await
+    }
+
+    /// Whoever was held up for longer than its lease publishes nothing: somebody else may be at it, and the vendor knows no fence.
+    fn not_held_up(&self) -> Result<(), FlowError> {
+        let is_over = self.lease.until <= self.ports.clock.now();
+        if is_over {
+            Err(FlowError::TryLater("this run was held up for longer than its lease; the next tick goes on".into()))
+        } else {
+            Ok(())
+        }
     }
 
     async fn watch(&self, flow: &str, hash: &str, operation: Option<&str>) -> Result<Published, FlowError> {
@@ -779,7 +790,11 @@ impl<L: Ledger, P: Parameters, F: Executing, N: Notifier, C: Clock> Task<'_, '_,
                         self.record(Event::FinalizeStarted { base_version }, why).await?;
                     }
                     tried = true;
-                    if let Err(error) = self.ports.flows.copy(&from, &to).await {
+                    let copied = match self.not_held_up() {
+                        Ok(()) => self.ports.flows.copy(&from, &to).await,
+                        held_up => held_up,
+                    };
+                    if let Err(error) = copied {
                         return self.unfinalized(error).await;
                     }
                 }

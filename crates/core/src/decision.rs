@@ -362,7 +362,7 @@ fn held_back(facts: &Facts<'_>, decision: Decision) -> Decision {
             let restriction = window.occurrence(*now);
             // Whoever resumed it after that has decided; what only was told may still be contained.
             match rollout.withheld.as_ref().is_some_and(|(told, contained)| *told == restriction && (*contained || !contain)) {
-                true => Decision::Hold(HoldReason::Withheld(Box::new(window.clone()))),
+                true => but_for_the_verdict(facts, HoldReason::Withheld(Box::new(window.clone()))),
                 false => Decision::Withhold { cause, restriction, window: Box::new(window.clone()), contain },
             }
         }
@@ -375,6 +375,19 @@ fn held_back(facts: &Facts<'_>, decision: Decision) -> Decision {
             restricted.first().map_or(decision, restricted_by)
         }
         (decision, _) => decision,
+    }
+}
+
+/// What is left to decide while a failed verdict is held back: a hand, a halt marker or a deadline is heeded as ever.
+fn but_for_the_verdict(facts: &Facts<'_>, otherwise: HoldReason) -> Decision {
+    let verdict = Verdict::Error(otherwise.to_string());
+    let unjudged = facts.analysis.map(|a| Analysis { verdict, both_failing: None, ..a.clone() });
+    match decide_split(&Facts { analysis: unjudged.as_ref(), ..*facts }) {
+        // Without a split there is no taking back but by publishing, which waits too.
+        Decision::Abort(_) if facts.rollout.is_unsplit() => Decision::Hold(otherwise),
+        Decision::Hold(_) => Decision::Hold(otherwise),
+        decision if decision.rises() => Decision::Hold(otherwise),
+        decision => decision,
     }
 }
 

@@ -14,7 +14,8 @@ use serin_core::rollout::{Actor, Applied, Cause, Plan, Rollout, Snapshot, Strate
 use serin_core::weight::Weight;
 use std::collections::{BTreeMap, BTreeSet};
 
-/// What each phase leaves to, by the name of the phases.
+/// What each phase leaves to, by the name of the phases. Why `Contaminated` does not lead back to `Stepping` nor `Baking` to
+/// `AwaitingApproval`, and why `Finalizing` leads to `Aborted` and `AwaitingApproval` to `Paused`: docs/decisions/0015-phases.md.
 const MOVES: [(&str, &[&str]); 13] = [
     ("Preparing", &["Stepping", "Baking", "RollingBack", "Failed", "Aborted"]),
     ("Stepping", &["AwaitingApproval", "Paused", "Baking", "RollingBack", "Aborted", "Contaminated"]),

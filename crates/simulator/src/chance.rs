@@ -1,6 +1,7 @@
 //! Seeded draws: every number comes from the seed and the names of what it is for, so order never matters.
 
 /// A stream of draws (SplitMix64).
+#[derive(Debug)]
 pub(crate) struct Draws(u64);
 
 impl Draws {

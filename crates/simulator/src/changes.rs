@@ -6,7 +6,6 @@ use crate::flow::{Operation, Target};
 use crate::organization::{DEPLOYMENT_CONTROL, Organization};
 use jiff::Timestamp;
 use serde_json::{Value, json};
-use std::time::Instant;
 
 /// Who does something.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -130,7 +129,7 @@ impl Organization {
 
     /// A person publishes a version of a flow that is not busy: it is live at once.
     pub(crate) fn publish_by_hand(&mut self, index: usize, version: usize, person: &str) {
-        let (id, wall) = (self.mint("operation"), Instant::now());
+        let (id, wall) = (self.mint("operation"), self.wall.now());
         let (by, target) = (Actor::Person(person.to_owned()), Target::Existing(version));
         self.flows[index].operation = Some(Operation { id, by, target, done_at: wall, will_fail: false, complete: false });
         self.settle(wall);

@@ -1,5 +1,6 @@
 //! What is made to go wrong on purpose.
 
+use crate::chance::Draws;
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
 
@@ -59,6 +60,8 @@ pub(crate) enum Fault {
     ReportsLate { seconds: f64 },
     /// This share of the exits is first told as another one.
     Restate { share: f64 },
+    /// Some answers, by chance: refused as too many with 1 to 5 seconds to wait, or late by so many seconds. Until cleared.
+    Unsteady { seed: u64, throttled: f64, slow: f64, seconds: f64 },
     /// Nothing is told of a flow; without one, everything is again.
     Silence { flow_id: Option<String> },
 }
@@ -102,6 +105,7 @@ pub(crate) enum Harm {
 #[derive(Debug, Default)]
 pub(crate) struct Faults {
     on_path: Vec<OnPath>,
+    unsteady: Option<Unsteady>,
     publish_seconds: Option<f64>,
     publish_fails: u32,
     refused: Vec<Refused>,
@@ -121,6 +125,27 @@ struct OnPath {
     method: Option<String>,
     harm: Harm,
     left: u32,
+}
+
+/// Shares of the answers that are refused, and late by so much.
+#[derive(Debug)]
+struct Unsteady {
+    draws: Draws,
+    throttled: f64,
+    slow: f64,
+    late: Duration,
+}
+
+impl Unsteady {
+    fn strike(&mut self) -> Option<Harm> {
+        let drawn = self.draws.unit();
+        let waits = 1 + self.draws.next() % 5;
+        match drawn {
+            drawn if drawn < self.throttled => Some(Harm::Status { status: 429, retry_after: Some(waits) }),
+            drawn if drawn < self.throttled + self.slow => Some(Harm::Slow(self.late)),
+            _ => None,
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -155,6 +180,12 @@ impl Faults {
     fn add_lasting(&mut self, fault: Fault) -> Result<(), String> {
         match fault {
             Fault::PublishSeconds { seconds } => self.publish_seconds = Some(duration(seconds)?.as_secs_f64()),
+            Fault::Unsteady { seed, throttled, slow, seconds } => {
+                if ![throttled, slow, throttled + slow].iter().all(|share| (0.0..=1.0).contains(share)) {
+                    return Err("throttled and slow are shares of the answers, from 0 to 1 together".to_owned());
+                }
+                self.unsteady = Some(Unsteady { draws: Draws::of(seed, &[]), throttled, slow, late: duration(seconds)? });
+            }
             Fault::PublishFails { times } => self.publish_fails += times.unwrap_or(ONCE),
             Fault::OauthRefuse { client_id, times } => {
                 self.refused.push(Refused { client: client_id, left: times.unwrap_or(u32::MAX) });
@@ -181,7 +212,7 @@ impl Faults {
         let hit = |fault: &&mut OnPath| {
             fault.left > 0 && path.starts_with(&fault.path) && fault.method.as_deref().is_none_or(|m| m.eq_ignore_ascii_case(method))
         };
-        let fault = self.on_path.iter_mut().find(hit)?;
+        let Some(fault) = self.on_path.iter_mut().find(hit) else { return self.unsteady.as_mut()?.strike() };
         fault.left -= 1;
         Some(fault.harm)
     }
@@ -259,6 +290,17 @@ mod tests {
         let harm = Some(Harm::Status { status: 429, retry_after: Some(1) });
         let strikes = [(); 3].map(|()| faults.strike("POST", "/api/v2/analytics/flows/aggregates/query"));
         assert_eq!(strikes, [harm, harm, None]);
+    }
+
+    #[test]
+    fn unsteady_answers_are_as_many_as_ordered() {
+        let mut faults = Faults::default();
+        let order = r#"{"kind":"unsteady","seed":7,"throttled":0.1,"slow":0.05,"seconds":5}"#;
+        faults.add(serde_json::from_str(order).unwrap()).unwrap();
+        let harms: Vec<Option<Harm>> = (0..10_000).map(|_| faults.strike("GET", "/api/v2/flows")).collect();
+        let slow = harms.iter().filter(|harm| **harm == Some(Harm::Slow(Duration::from_secs(5)))).count();
+        let throttled = |wait| harms.iter().filter(|h| **h == Some(Harm::Status { status: 429, retry_after: Some(wait) })).count();
+        assert!((400..600).contains(&slow) && (1..6).map(throttled).all(|n| (150..250).contains(&n)), "{slow}");
     }
 
     #[test]

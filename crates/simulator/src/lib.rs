@@ -15,6 +15,7 @@ mod meter;
 mod organization;
 mod reports;
 mod traffic;
+mod wall;
 mod wire;
 mod yaml;
 
@@ -24,6 +25,8 @@ pub use organization::{
     MAIN_IVR_DNIS, MAIN_IVR_IVR, MAIN_IVR_STABLE, MAIN_IVR_STABLE_OUTCOME, MAIN_IVR_TEST_DNIS, MAIN_IVR_TEST_IVR, Organization,
     RANDOM_PERCENTAGE_ACTION, Settings, SlotSettings,
 };
+
+pub use wall::Wall;
 
 use axum::Router;
 use connection::{Plug, Switchboard};

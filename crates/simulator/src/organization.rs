@@ -6,6 +6,7 @@ use crate::faults::{Fault, Faults};
 use crate::flow::{Behavior, Content, Flow, Kind, Operation, Target};
 use crate::meter::Meter;
 use crate::reports::Reports;
+use crate::wall::Wall;
 use crate::yaml;
 use jiff::{SignedDuration, Timestamp};
 use serde::Deserialize;
@@ -291,6 +292,7 @@ pub struct Organization {
     /// Requests by method and path template.
     pub(crate) requests: BTreeMap<String, u64>,
     pub(crate) meter: Meter,
+    pub(crate) wall: Wall,
     pub(crate) webhook: Vec<Delivery>,
     /// Ids given out, by what they are for.
     minted: BTreeMap<&'static str, u64>,
@@ -341,10 +343,16 @@ impl Organization {
             script: Vec::new(),
             requests: BTreeMap::new(),
             meter: Meter::default(),
+            wall: Wall::default(),
             webhook: Vec::new(),
             minted: BTreeMap::new(),
             settings,
         })
+    }
+
+    /// The same, by another wall clock than this machine's.
+    pub fn by_the_clock(self, wall: Wall) -> Organization {
+        Organization { wall, ..self }
     }
 
     /// An id that nothing else has. Each purpose counts for itself, so that polling does not change the ids of operations.
@@ -354,8 +362,9 @@ impl Organization {
         Draws::of(self.settings.seed, &[number_of(purpose), *count]).uuid()
     }
 
-    /// Takes over the tokens of the organization before a reset: a deployed function that keeps its token needs not notice.
+    /// Takes over clock and tokens of the organization before a reset: a deployed function that keeps its token needs not notice.
     pub(crate) fn keep_tokens_of(&mut self, before: &mut Organization) {
+        self.wall = before.wall.clone();
         self.tokens = std::mem::take(&mut before.tokens);
         let issued = before.minted.get("token").copied().unwrap_or_default();
         self.minted.insert("token", issued);
@@ -394,7 +403,7 @@ impl Organization {
 
     /// Starts a publish; the flow is neither locked nor busy.
     pub(crate) fn start_publish(&mut self, index: usize, target: Target, client: &str) -> Operation {
-        let done_at = Instant::now() + Duration::from_secs_f64(self.faults.publish_seconds());
+        let done_at = self.wall.now() + Duration::from_secs_f64(self.faults.publish_seconds());
         let will_fail = self.faults.take_publish_failure();
         let (id, by) = (self.mint("operation"), Actor::Client(client.to_owned()));
         let operation = Operation { id, by, target, done_at, will_fail, complete: false };
@@ -470,7 +479,8 @@ const MINUTE: Duration = Duration::from_secs(60);
 /// Locks the organization, up to date with the wall clock.
 pub(crate) fn enter(shared: &Shared) -> MutexGuard<'_, Organization> {
     let mut organization = shared.lock().unwrap_or_else(PoisonError::into_inner);
-    organization.settle(Instant::now());
+    let wall = organization.wall.now();
+    organization.settle(wall);
     organization
 }
 

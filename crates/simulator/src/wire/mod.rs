@@ -27,7 +27,6 @@ use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use contract::Misfit;
 use error::ApiError;
-use std::time::Instant;
 
 /// Longest body of a request: what axum's own extractors accept.
 const LARGEST: usize = 2 << 20;
@@ -72,7 +71,7 @@ async fn guard(State(shared): State<Shared>, ConnectInfo(plug): ConnectInfo<Plug
     let template = request.extensions().get::<MatchedPath>().map_or("unmatched", MatchedPath::as_str);
     let harm = {
         let mut organization = enter(&shared);
-        let (operation, wall) = (format!("{} {template}", request.method()), Instant::now());
+        let (operation, wall) = (format!("{} {template}", request.method()), organization.wall.now());
         let client = bearer(request.headers()).and_then(|token| organization.client_of(token, wall)).map(str::to_owned);
         organization.meter.count(client.as_deref(), &operation, wall);
         *organization.requests.entry(operation).or_default() += 1;
@@ -91,7 +90,8 @@ async fn guard(State(shared): State<Shared>, ConnectInfo(plug): ConnectInfo<Plug
         Some(Harm::Status { status, retry_after }) => ApiError::of_status(status, retry_after).into_response(),
         Some(Harm::MaskedNotFound) => ApiError::masked(&path).into_response(),
         Some(Harm::Slow(duration)) => {
-            tokio::time::sleep(duration).await;
+            let wall = enter(&shared).wall.clone();
+            wall.wait(duration).await;
             admitted(&shared, request, next, &path).await
         }
         None => admitted(&shared, request, next, &path).await,
@@ -114,7 +114,11 @@ async fn admitted(shared: &Shared, request: Request, next: Next, path: &str) -> 
         return ApiError::new(401, "authentication.required", "No authentication bearer token specified in authorization header.")
             .into_response();
     };
-    let spent = enter(shared).spend(token, Instant::now());
+    let spent = {
+        let mut organization = enter(shared);
+        let wall = organization.wall.now();
+        organization.spend(token, wall)
+    };
     let Some((client, budget)) = spent else {
         return ApiError::new(401, "bad.credentials", "Invalid login credentials.").into_response();
     };

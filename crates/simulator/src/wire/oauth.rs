@@ -7,7 +7,6 @@ use axum::http::{HeaderMap, StatusCode};
 use axum::routing::post;
 use axum::{Json, Router};
 use serde_json::{Value, json};
-use std::time::Instant;
 
 pub(super) fn routes() -> Router<Shared> {
     Router::new().route("/oauth/token", post(token))
@@ -24,7 +23,8 @@ async fn token(State(shared): State<Shared>, headers: HeaderMap, body: String) -
     if organization.faults.refuses(&client) {
         return refusal(StatusCode::BAD_REQUEST, "invalid_client", "client not found or invalid client secret");
     }
-    let token = organization.issue_token(&client, Instant::now());
+    let wall = organization.wall.now();
+    let token = organization.issue_token(&client, wall);
     (StatusCode::OK, Json(json!({"access_token": token, "token_type": "bearer", "expires_in": TOKEN_LIFE_S})))
 }
 

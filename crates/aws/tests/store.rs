@@ -1,0 +1,166 @@
+//! Fifty writers at once against a real DynamoDB, round after round: one wins, and what it wrote is what stands.
+//!
+//! `tests/local/test_races.py` runs these on the local stack. By themselves they need `AWS_ENDPOINT_URL`, credentials, and in
+//! `LEDGER_TABLE` the name of a table that nobody else writes meanwhile.
+#![allow(clippy::unwrap_used, clippy::print_stdout)]
+
+use jiff::{SignedDuration, Timestamp};
+use serin_aws::DynamoLedger;
+use serin_controller::ports::{Authority, Ledger, LedgerError};
+use serin_controller::record::{Opened, Record, open, record};
+use serin_core::ledger::{Hash, verify};
+use serin_core::phase::Event;
+use serin_core::rollout::{Actor, FlowName, Plan};
+use serin_core::weight::Weight;
+use std::collections::BTreeSet;
+use std::fmt::Debug;
+use std::sync::Arc;
+use tokio::sync::Barrier;
+
+const WRITERS: usize = 50;
+const ROUNDS: usize = 20;
+const A_MINUTE: SignedDuration = SignedDuration::from_mins(1);
+
+/// The ledger, and a flow that it does not know yet.
+async fn store(kind: &str) -> (DynamoLedger, FlowName, Timestamp) {
+    let table = std::env::var("LEDGER_TABLE").expect("LEDGER_TABLE names the table");
+    let now = Timestamp::now();
+    (DynamoLedger::new(&serin_aws::load().await, table), format!("{kind}-{}", now.as_millisecond()).parse().unwrap(), now)
+}
+
+/// What each writer got: all are let go at once, on as many threads as there are.
+async fn at_once<T: Send + 'static, F: Future<Output = T> + Send + 'static>(write: impl Fn(usize) -> F) -> Vec<T> {
+    let start = Arc::new(Barrier::new(WRITERS));
+    let writers: Vec<_> = (0..WRITERS)
+        .map(|writer| {
+            let (start, write) = (start.clone(), write(writer));
+            tokio::spawn(async move {
+                start.wait().await;
+                write.await
+            })
+        })
+        .collect();
+    let mut outcomes = Vec::new();
+    for writer in writers {
+        outcomes.push(writer.await.unwrap());
+    }
+    outcomes
+}
+
+/// The one that won and by which number; all others must have lost.
+#[track_caller]
+fn only_winner<T: Debug>(outcomes: Vec<Result<T, LedgerError>>, round: usize) -> (usize, T) {
+    assert_eq!(outcomes.len(), WRITERS);
+    let mut winners = Vec::new();
+    for (writer, outcome) in outcomes.into_iter().enumerate() {
+        match outcome {
+            Ok(won) => winners.push((writer, won)),
+            Err(LedgerError::Lost { .. }) => {}
+            Err(other) => panic!("round {round}, writer {writer}: {other}"),
+        }
+    }
+    assert_eq!(winners.len(), 1, "round {round}: {winners:?}");
+    winners.remove(0)
+}
+
+async fn recorded(ledger: DynamoLedger, opened: Opened, flow: FlowName, writer: usize, event: Event) -> Result<Opened, LedgerError> {
+    let authority = Authority::Preempt { fence: opened.book.fence, owner: format!("run-{writer}") };
+    let (at, why) = (Timestamp::now(), format!("by writer {writer}"));
+    let entry = Record { by: Actor::Serin(format!("run-{writer}")), event, why, evidence: None, at, recorded_at: at };
+    record(&ledger, &flow, &opened, authority, entry).await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+#[ignore = "needs a DynamoDB"]
+async fn of_fifty_entries_on_one_revision_one_is_recorded() {
+    let (ledger, flow, now) = store("entries").await;
+    // The head is made by whoever first holds the lease.
+    let lease = ledger.lease(&flow, "the first", now, now + A_MINUTE).await.unwrap();
+    ledger.release(&flow, &lease).await.unwrap();
+    let weight = Weight::try_from(5.0).unwrap();
+    let plan = format!(
+        r#"{{"flow":"{flow}","stable":{{"flow_id":"s"}},"canary":{{"flow_id":"c","version":"15.0"}},"policy":{{"steps":[5,25]}}}}"#
+    );
+    let plan: Plan = serde_json::from_str(&plan).unwrap();
+    let opening = [
+        Event::Requested { plan: Box::new(plan) },
+        Event::Prepared { canary_version: "15.0".into() },
+        Event::StepStarted { weight, base_version: 1 },
+    ];
+    let raised = (0..).map(|version| Event::WeightApplied { weight, version });
+    let mut winners = BTreeSet::new();
+    for (round, event) in opening.into_iter().chain(raised).take(ROUNDS).enumerate() {
+        let before = open(&ledger, &flow).await.unwrap();
+        let outcomes = at_once(|writer| recorded(ledger.clone(), before.clone(), flow.clone(), writer, event.clone())).await;
+        let (writer, won) = only_winner(outcomes, round);
+        let stands = ledger.load(&flow).await.unwrap();
+        assert_eq!(stands, won.book, "round {round}: what the winner wrote is what stands");
+        assert_eq!(stands.revision, before.book.revision + 1, "round {round}");
+        assert_eq!(stands.fence, before.book.fence + 1, "round {round}: one writer took over");
+        assert_eq!(stands.entries.last().unwrap().entry.why, format!("by writer {writer}"));
+        winners.insert(writer);
+    }
+    let book = ledger.load(&flow).await.unwrap();
+    assert_eq!(verify(&book.entries, 0, Hash::genesis()).unwrap(), book.head_hash);
+    assert_eq!(book.entries.len(), ROUNDS);
+    // Of what the losers would have told nothing was kept.
+    let told = ledger.outbox().await.unwrap().into_iter().filter(|notice| notice.id.starts_with(&format!("{flow}/"))).count();
+    assert_eq!(told, 2, "one notice each of the request and of the first step");
+    println!("entries: {ROUNDS} rounds of {WRITERS} writers, won by {} different ones", winners.len());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+#[ignore = "needs a DynamoDB"]
+async fn of_fifty_runs_one_gets_the_lease() {
+    let (ledger, flow, mut now) = store("leases").await;
+    let mut winners = BTreeSet::new();
+    let mut fence = 0;
+    for round in 0..ROUNDS {
+        let runs: Vec<String> = (0..WRITERS).map(|writer| format!("run-{writer}")).collect();
+        let take = |writer: usize| {
+            let (ledger, flow, run) = (ledger.clone(), flow.clone(), runs[writer].clone());
+            async move { ledger.lease(&flow, &run, now, now + A_MINUTE).await }
+        };
+        let outcomes = at_once(take).await;
+        let (writer, lease) = only_winner(outcomes, round);
+        assert_eq!((&lease.owner, lease.fence), (&runs[writer], fence + 1), "round {round}");
+        assert_eq!(ledger.load(&flow).await.unwrap().fence, lease.fence, "round {round}");
+        fence = lease.fence;
+        // Given back, or left until it is over.
+        match round % 2 {
+            0 => ledger.release(&flow, &lease).await.unwrap(),
+            _ => now += A_MINUTE + SignedDuration::from_secs(1),
+        }
+        winners.insert(writer);
+    }
+    println!("leases: {ROUNDS} rounds of {WRITERS} runs, won by {} different ones", winners.len());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+#[ignore = "needs a DynamoDB"]
+async fn of_fifty_flows_one_may_restore() {
+    let (ledger, flow, mut now) = store("restorations").await;
+    let flows: Vec<FlowName> = (0..WRITERS).map(|n| format!("{flow}-{n}").parse().unwrap()).collect();
+    let mut winners = BTreeSet::new();
+    for round in 0..ROUNDS {
+        let take = |writer: usize| {
+            let (ledger, flow) = (ledger.clone(), flows[writer].clone());
+            async move { ledger.restoration(&flow, now, now + A_MINUTE).await }
+        };
+        let outcomes = at_once(take).await;
+        let may: Vec<usize> = (0..WRITERS).filter(|n| *outcomes[*n].as_ref().unwrap()).collect();
+        assert_eq!(may.len(), 1, "round {round}: {may:?}");
+        for other in flows.iter().filter(|other| **other != flows[may[0]]) {
+            ledger.restoration_done(other).await.unwrap();
+        }
+        let next = &flows[(may[0] + 1) % WRITERS];
+        assert!(!ledger.restoration(next, now, now + A_MINUTE).await.unwrap(), "round {round}: only its holder gives the right back");
+        match round % 2 {
+            0 => ledger.restoration_done(&flows[may[0]]).await.unwrap(),
+            _ => now += A_MINUTE + SignedDuration::from_secs(1),
+        }
+        winners.insert(may[0]);
+    }
+    ledger.restoration_done(&flows[*winners.last().unwrap()]).await.unwrap();
+    println!("right to restore: {ROUNDS} rounds of {WRITERS} flows, won by {} different ones", winners.len());
+}
