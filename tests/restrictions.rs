@@ -3,13 +3,14 @@
 
 use jiff::Timestamp;
 use serin_acceptance::drive::{Stage, minutes, name, run, sequential_policy};
-use serin_acceptance::world::Behavior;
+use serin_acceptance::world::{Behavior, Way};
 use serin_controller::intervene::{Action, Gate, InterventionError, gate, lift, stop_all};
 use serin_core::alert::{Alert, RollbackRequest, Severity};
 use serin_core::calendar::{Kind, Restriction, When};
+use serin_core::ledger::BrokenLedger;
 use serin_core::phase::Phase;
 use serin_core::policy::{Minutes, Policy};
-use serin_core::rollout::{FlowName, Rollout};
+use serin_core::rollout::{FlowName, Plan, Rollout, Strategy};
 
 const FLOW: &str = "main_ivr";
 const EXPECTED: Kind = Kind::Maintenance { contain: false };
@@ -311,5 +312,136 @@ fn all_calls_go_to_the_canary_only_from_where_it_is_compared() {
     stage.until_phase(FLOW, "Stepping", 10);
     stage.person(FLOW, Action::Rollback).unwrap().unwrap();
     assert!(stage.person(FLOW, Action::ToCanary).unwrap().is_err());
+    stage.assert_lawful();
+}
+
+/// A flow that gets its next version, which all its callers have by its publication.
+fn publish_watch() -> Plan {
+    let plan = Plan { strategy: Strategy::PublishWatch, stable: None, ..Stage::plan(FLOW, "15.0", sequential_policy()) };
+    plan.check().unwrap();
+    plan
+}
+
+fn with_a_history() -> Stage {
+    let stage = Stage::new(&[FLOW]);
+    stage.world.state().traffic.way = Way::Direct;
+    let later = stage.world.state().now + minutes(120);
+    stage.world.advance_to(later);
+    stage
+}
+
+fn runs(stage: &Stage) -> String {
+    stage.world.state().flows["main_ivr-canary"].runs().to_owned()
+}
+
+#[test]
+fn where_a_publication_gives_a_version_to_all_callers_it_waits_for_the_end_of_a_freeze() {
+    for lasting in [10, 60] {
+        let mut stage = with_a_history();
+        stage.start(publish_watch()).unwrap();
+        restrict(&stage, Kind::Freeze, None, lasting);
+        (0..9).for_each(|_| stage.minute());
+        assert_eq!(runs(&stage), "13.0", "{}", stage.story());
+        stage.until_phase(FLOW, if lasting == 10 { "Promoted" } else { "Failed" }, 90);
+        assert_eq!(runs(&stage), if lasting == 10 { "15.0" } else { "13.0" });
+        stage.assert_lawful();
+    }
+}
+
+#[test]
+fn what_all_callers_have_by_now_is_watched_in_a_freeze_too() {
+    for error in [0.01, 0.5] {
+        let mut stage = with_a_history();
+        stage.world.state().traffic.behavior.insert("better".into(), Behavior { error, abandon: 0.06, transfer: 0.2 });
+        stage.start(publish_watch()).unwrap();
+        stage.until(10, |s| s.event_names(FLOW).contains(&"Prepared"));
+        restrict(&stage, Kind::Freeze, None, 600);
+        match error > 0.1 {
+            true => drop(stage.until_phase(FLOW, "RolledBack", 20)),
+            false => drop(stage.until(5, |s| s.phase(FLOW).is_watched())),
+        }
+        stage.assert_lawful();
+    }
+}
+
+#[test]
+fn a_stop_goes_on_past_a_flow_that_cannot_be_read_and_puts_stable_back_where_it_was_touched() {
+    let mut stage = Stage::new(&[FLOW, "sales_ivr"]);
+    for flow in [FLOW, "sales_ivr"] {
+        stage.start(Stage::plan(flow, "15.0", Policy { step_cap: Minutes(600), ..sequential_policy() })).unwrap();
+    }
+    stage.world.state().flows.get_mut("sales_ivr-stable").unwrap().publish_takes = 1_000;
+    stage.until(120, |s| s.rollout("sales_ivr").stable_touched.is_some());
+    stage.world.state().books.get_mut(&name(FLOW)).unwrap().broken = Some(BrokenLedger::Rewritten { revision: 2 });
+    let done = stopped(&stage);
+    let outcomes: Vec<_> = done.iter().map(|(flow, stopped)| (flow.as_str(), stopped.as_ref().map(|r| r.phase.name()).ok())).collect();
+    assert_eq!(outcomes, [(FLOW, None), ("sales_ivr", Some("RollingBack"))]);
+    assert_eq!(stage.offered("sales_ivr"), 0.0);
+}
+
+#[test]
+fn what_was_paused_by_a_person_is_contained_too_also_after_an_alarm() {
+    let mut stage = at_25_percent("15.0");
+    stage.person(FLOW, Action::Pause).unwrap().unwrap();
+    restrict(&stage, Kind::Maintenance { contain: true }, None, 600);
+    let request = RollbackRequest {
+        flow: name(FLOW),
+        rollout: None,
+        reason: "errors above 5 %".into(),
+        requested_by: "alarm ivr-errors".into(),
+        at: None,
+        by_alarm: true,
+    };
+    let sent = stage.world.state().wall();
+    stage.serve(&request, sent).unwrap().unwrap();
+    assert_eq!(stage.offered(FLOW), 25.0);
+    break_canary(&stage);
+    stage.until(20, |s| s.offered(FLOW) == 0.0);
+    assert_eq!(stage.phase(FLOW).weight().percent(), 0.0);
+    stage.assert_lawful();
+}
+
+#[test]
+fn a_raise_that_is_pending_is_not_written_on_a_failed_verdict() {
+    let mut stage = at_25_percent("15.0");
+    stage.world.state().outages.insert("parameters.put_percentage");
+    stage.until(60, |s| s.rollout(FLOW).pending.is_some());
+    break_canary(&stage);
+    restrict(&stage, EXPECTED, None, 600);
+    stage.until(20, |s| s.event_names(FLOW).contains(&"RollbackWithheld"));
+    stage.world.state().outages.clear();
+    (0..5).for_each(|_| stage.minute());
+    assert_eq!(stage.offered(FLOW), 25.0, "{}", stage.story());
+}
+
+/// All calls on the canary, by a person's word.
+fn sent_to_canary() -> Stage {
+    let mut stage = at_25_percent("15.0");
+    stage.person(FLOW, Action::ToCanary).unwrap().unwrap();
+    stage.until(3, |s| s.offered(FLOW) == 100.0);
+    stage
+}
+
+#[test]
+fn whoever_mends_a_broken_stable_flow_does_not_get_its_calls_at_once() {
+    let mut stage = sent_to_canary();
+    stage.world.state().flows.get_mut("main_ivr-stable").unwrap().publish_by_hand("14.0", "Pat");
+    stage.world.state().flows.get_mut("main_ivr-stable").unwrap().versions.insert("14.1".into(), "good".into());
+    stage.world.state().flows.get_mut("main_ivr-stable").unwrap().publish_by_hand("14.1", "Pat");
+    (0..3).for_each(|_| stage.minute());
+    assert_eq!(stage.offered(FLOW), 100.0, "{}", stage.story());
+}
+
+#[test]
+fn no_deadline_takes_calls_back_to_a_stable_flow_that_is_broken() {
+    let mut stage = sent_to_canary();
+    stage.world.state().traffic.silent = true;
+    stage.until_phase(FLOW, "NeedsHuman", 200);
+    assert_eq!(stage.offered(FLOW), 100.0);
+    let told = alert(&stage, "HUMAN_NEEDED").unwrap();
+    assert!(told.reason.contains("`serin rollback`") && told.action_taken.contains("stay on the canary"), "{told:?}");
+    stage.person(FLOW, Action::Rollback).unwrap().unwrap();
+    stage.until_phase(FLOW, "RolledBack", 5);
+    assert_eq!(stage.offered(FLOW), 0.0);
     stage.assert_lawful();
 }

@@ -235,3 +235,76 @@ fn it_is_not_over_while_the_percentage_stands() {
     assert_eq!(stage.offered(FLOW), 0.0);
     stage.assert_lawful();
 }
+
+#[test]
+fn where_the_halt_marker_stands_no_ivr_is_led_anywhere() {
+    let mut stage = stage();
+    at_25_percent(&mut stage, plan("15.0", armed(true, true)));
+    canary(&stage, |flow| flow.locked_by = Some("Pat".into()));
+    stage.world.state().outages.insert("parameters.put_percentage");
+    let broken = serin_acceptance::world::Behavior { error: 0.6, abandon: 0.06, transfer: 0.1 };
+    stage.world.state().traffic.behavior.insert("better".into(), broken);
+    stage.until_phase(FLOW, "RollingBack", 20);
+    (0..3).for_each(|_| stage.minute());
+    let state = stage.world.state();
+    assert_eq!(
+        (state.ivrs["ivr-1"].as_str(), state.emergencies["group-1"], state.offered(&"main_ivr".parse().unwrap()).percent()),
+        ("cop", false, 0.0)
+    );
+}
+
+#[test]
+fn an_ivr_that_a_person_led_elsewhere_is_left_to_them() {
+    let mut stage = stage();
+    at_25_percent(&mut stage, plan("15.0", armed(true, false)));
+    without_parameters(&mut stage);
+    stage.world.state().ivrs.insert("ivr-1".into(), "announcement".into());
+    (0..4).for_each(|_| stage.minute());
+    assert_eq!(stage.world.state().ivrs["ivr-1"], "announcement");
+}
+
+#[test]
+fn calls_that_were_led_around_by_a_run_that_died_before_saying_so_are_told_of() {
+    let mut stage = stage();
+    at_25_percent(&mut stage, plan("15.0", armed(true, false)));
+    without_parameters(&mut stage);
+    stage.executor = false;
+    stage.minute();
+    {
+        let mut state = stage.world.state();
+        state.ivrs.insert("ivr-1".into(), "main_ivr-stable".into());
+        state.outages.clear();
+    }
+    canary(&stage, |flow| flow.locked_by = None);
+    stage.executor = true;
+    stage.until_phase(FLOW, "RolledBack", 6);
+    assert!(stage.alerts().iter().any(|alert| alert.incident_type == "CALLS_LED_AROUND"), "{}", stage.story());
+}
+
+#[test]
+fn a_version_that_is_the_canary_s_by_another_number_is_no_way_back() {
+    let mut stage = stage();
+    canary(&stage, |flow| flow.versions.insert("15.1".into(), "better".into()));
+    canary(&stage, |flow| flow.publish_by_hand("15.1", "Pat"));
+    canary(&stage, |flow| flow.publish_by_hand("13.0", "Pat"));
+    at_25_percent(&mut stage, plan("15.0", WayBack::default()));
+    canary(&stage, |flow| flow.versions.remove("13.0"));
+    stage.person(FLOW, Action::Rollback).unwrap().unwrap();
+    stage.until_phase(FLOW, "NeedsHuman", 5);
+    assert_eq!(stage.offered(FLOW), 0.0);
+}
+
+#[test]
+fn an_old_version_that_lacks_something_is_published_where_all_callers_have_a_worse_one() {
+    let mut stage = stage();
+    stage.world.state().traffic.way = Way::Direct;
+    let later = stage.world.state().now + minutes(120);
+    stage.world.advance_to(later);
+    let plan = Plan { strategy: Strategy::PublishWatch, stable: None, ..plan("15.0", WayBack::default()) };
+    stage.start(plan).unwrap();
+    stage.until_phase(FLOW, "Baking", 30);
+    stage.world.state().found.dependencies = vec![Dependency { kind: "QUEUE".into(), name: "Claims".into(), deleted: true }];
+    stage.person(FLOW, Action::Rollback).unwrap().unwrap();
+    stage.until_phase(FLOW, "RolledBack", 5);
+    assert_eq!(canary(&stage, |flow| flow.runs().to_owned()), "13.0");
+}
