@@ -17,8 +17,15 @@ impl Entrances for Process {
         self.step("entrances.open_hours", ivr, later, look).await
     }
 
-    async fn lead(&self, ivr: &str, to: &str) -> Result<(), FlowError> {
-        let lead = |s: &mut State| s.ivrs.get_mut(ivr).map(|flow| *flow = to.to_owned()).ok_or_else(|| gone(ivr));
+    async fn lead(&self, ivr: &str, from: &str, to: &str) -> Result<(), FlowError> {
+        let lead = |s: &mut State| match s.ivrs.get_mut(ivr) {
+            Some(flow) if flow == from || flow == to => {
+                *flow = to.to_owned();
+                Ok(())
+            }
+            Some(flow) => Err(FlowError::Refused(format!("{ivr} leads to {flow}"))),
+            None => Err(gone(ivr)),
+        };
         self.step("entrances.lead", format!("{ivr} {to}"), later, lead).await
     }
 

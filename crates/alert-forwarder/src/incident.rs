@@ -38,6 +38,8 @@ pub(crate) fn effect(alert: &Alert) -> Effect {
         // One incident a day, which a person closes: no alert says that a storm is over.
         ("ALERT_STORM", _) => Trigger(Impact::High),
 
+        // Not so while calls are led around the canary: whoever takes that out again closes it.
+        ("ROLLED_BACK", Severity::Critical) => Inform,
         ("ROLLED_BACK" | "CLEARED" | "ROLLOUT_FINISHED" | "ROLLOUT_ABORTED", _) => Resolve,
         // Not so while calls stay on the canary: then it is a warning.
         ("OBSERVATION_ENDED", Severity::Info) => Resolve,

@@ -59,6 +59,9 @@ pub(crate) struct Period {
     why: Why,
 }
 
+/// How far back something may begin: what is older is part of what the judge keeps.
+const LATE: SignedDuration = SignedDuration::from_mins(15);
+
 fn weekly(text: &str) -> Result<(WeekTime, WeekTime), String> {
     let (from, until) = text.split_once('-').ok_or_else(|| format!("`{text}` is not accepted: one such as `Fri 16:00 - Mon 08:00` is"))?;
     Ok((from.parse()?, until.parse()?))
@@ -74,6 +77,9 @@ impl Period {
             _ => return Err(anyhow!("when is not said: --until, --for or --every with --zone")),
         };
         when.check().map_err(|reason| anyhow!("{reason}; nothing was set"))?;
+        if self.from.is_some_and(|from| now.duration_since(from) > LATE) {
+            return Err(anyhow!("--from lies more than 15 minutes back: what was measured before is judged already; nothing was set"));
+        }
         match when.is_over(now) {
             true => Err(anyhow!("it would be over already ({when}); nothing was set")),
             false => Ok(when),

@@ -149,6 +149,8 @@ const GUARDS_REACH: SignedDuration = SignedDuration::from_mins(60);
 const SAYING_WHY: SignedDuration = SignedDuration::from_secs(2);
 /// The same where they write a row in between, which takes some requests to the vendor.
 const SAYING_WHY_BY_ROW: SignedDuration = SignedDuration::from_secs(10);
+/// Stands for maintenance windows and freezes that could not be read at all.
+const UNREAD: &str = "maintenance windows and freezes";
 /// How far back the analytics are read after an outage.
 const CATCH_UP: SignedDuration = SignedDuration::from_hours(6);
 
@@ -208,7 +210,7 @@ where
     // What cannot be read keeps everything from rising, and nothing from being taken back.
     let restrictions = ports.ledger.restrictions().await.unwrap_or_else(|error| {
         tracing::error!(%error, "maintenance windows and freezes not read; nothing rises in this tick");
-        vec![Restriction::unknown(&error.to_string(), now)]
+        vec![Restriction::unknown(UNREAD, &error.to_string(), now)]
     });
     for visit in &mut visits {
         visit.restricted = in_force(&restrictions, &visit.active.flow, now);
@@ -303,18 +305,22 @@ pub struct Recalled {
 }
 
 impl Recalled {
-    /// Judges what was measured, but for what was measured in a maintenance window that is over.
+    /// Judges what was measured, but for what maintenance windows that are over account for.
     pub fn judge(&self, rollout: &Rollout, forgiven: &[Restriction], now: Timestamp) -> Analysis {
         let (policy, weights) = (&rollout.plan.policy, rollout.weights.as_slice());
-        let (windows, summary) = (self.held(forgiven), self.summary.as_ref());
+        let (windows, summary) = (held(&self.windows, rollout, forgiven), self.summary.as_ref());
         let mut analysis = analyze(&Measured { policy, weights, windows: &windows, summary, baseline: rollout.baseline }, now);
         analysis.watched_until = self.windows.iter().rev().find(|w| w.start >= rollout.in_force.since && w.has_data()).map(|w| w.start);
         analysis
     }
+}
 
-    fn held(&self, forgiven: &[Restriction]) -> Vec<Window> {
-        self.windows.iter().filter(|w| !forgiven.iter().any(|window| window.when.covers(w.start))).copied().collect()
-    }
+/// The windows that nobody announced errors for. Counts are of calls that ended: those that began in maintenance may end a while after.
+fn held(windows: &[Window], rollout: &Rollout, forgiven: &[Restriction]) -> Vec<Window> {
+    let reach = rollout.plan.policy.long_call.duration();
+    let last = SignedDuration::from_secs(59);
+    let is_forgiven = |w: &Window| forgiven.iter().any(|one| one.when.touches(w.start - reach, w.start + last));
+    windows.iter().filter(|w| forgiven.is_empty() || !is_forgiven(w)).copied().collect()
 }
 
 /// Loads what was measured of a rollout.
@@ -413,7 +419,7 @@ async fn observe<L: Ledger, P, A: Analytics, N, C>(ports: &Ports<'_, L, P, A, N,
             for (i, fresh) in watched.into_iter().zip(per_flow) {
                 let visit = &mut visits[i];
                 if !visit.rollout().phase.is_watched() {
-                    visit.analysis = Some(Analysis::before(&fresh));
+                    visit.analysis = Some(Analysis::before(&held(&fresh, visit.rollout(), &visit.forgiven)));
                     continue;
                 }
                 // An hour that was not loaded must not be replaced by the part of it that was read anew.
@@ -435,12 +441,13 @@ async fn record_measurements(ledger: &impl Ledger, visit: &mut Visit) {
         return;
     }
     // What is measured in a maintenance window is told apart only while it stands by itself.
-    if maintenance(&visit.restricted).is_some() || visit.analysis.as_ref().is_none_or(|analysis| analysis.evidence.is_none()) {
+    let unread = visit.restricted.iter().any(|one| one.id == UNREAD);
+    if unread || maintenance(&visit.restricted).is_some() || visit.analysis.as_ref().is_none_or(|analysis| analysis.evidence.is_none()) {
         return;
     }
     let (rollout, known) = (visit.rollout(), &visit.recalled.summary);
     let course = Course { policy: &rollout.plan.policy, weights: &rollout.weights };
-    let summary = course.summarize(known.clone(), &visit.recalled.held(&visit.forgiven));
+    let summary = course.summarize(known.clone(), &held(&visit.recalled.windows, rollout, &visit.forgiven));
     if let Some(summary) = summary.filter(|new| known.as_ref().is_none_or(|known| known.until < new.until)) {
         let kept = serde_json::to_string(&summary).expect("a summary has no map");
         // Without it the next tick reads further back.
@@ -564,7 +571,7 @@ async fn look(
         }
     }
     match visit.cohorts().filter(|_| wanted.flows) {
-        Some(cohorts) => (found, drifted(analytics, &cohorts, rollout.phase_since).await),
+        Some(cohorts) => (found, drifted(analytics, &cohorts, rollout).await),
         None => (found, Ok(None)),
     }
 }
@@ -573,10 +580,12 @@ fn named(by: Option<String>) -> String {
     by.map_or_else(|| "somebody".to_owned(), |by| format!("`{by}`"))
 }
 
-async fn drifted(analytics: &impl Analytics, cohorts: &CohortFlows, since: Timestamp) -> Result<Option<String>, Unmeasured> {
+async fn drifted(analytics: &impl Analytics, cohorts: &CohortFlows, rollout: &Rollout) -> Result<Option<String>, Unmeasured> {
+    let since = rollout.phase_since;
     let slots = [("canary", &cohorts.canary), ("stable", &cohorts.stable)];
-    // Where one flow gets its next version it runs that one alone.
-    let slots = if cohorts.canary.0 == cohorts.stable.0 { &slots[..1] } else { &slots[..] };
+    // Where one flow gets its next version it runs that one alone; and whoever mends a broken stable flow must not get its calls at once.
+    let one = cohorts.canary.0 == cohorts.stable.0 || rollout.stable_is_broken;
+    let slots = if one { &slots[..1] } else { &slots[..] };
     for (slot, (flow, version)) in slots {
         let running = analytics.running(flow).await?;
         if running.version.as_deref() != Some(version.as_str()) {
@@ -720,6 +729,12 @@ async fn record_and_apply<L: Ledger, P: Parameters, A: Rows, N, C: Clock>(
     if !has_work(visit, now) {
         return Ok(());
     }
+    if matches!(visit.decision, Decision::Withhold { contain: true, .. })
+        && let Err(error) = pause_on_stable(ports, tick, visit).await
+    {
+        visit.trouble.push(format!("calls were not taken to stable, tried again at the next tick: {error}"));
+        return Ok(());
+    }
     let wall = ports.clock.now();
     let lease = ports.ledger.lease(&flow, &tick.run, wall, wall + LEASE_FOR).await?;
     let outcome = under_lease(ports, tick, visit, &lease, now).await;
@@ -727,6 +742,19 @@ async fn record_and_apply<L: Ledger, P: Parameters, A: Rows, N, C: Clock>(
         tracing::warn!(%flow, %error, "lease not given back; it ends by itself");
     }
     outcome
+}
+
+/// Calls go to stable before it is recorded that they did. No halt marker: a person may let it go on.
+async fn pause_on_stable<L, P: Parameters, A: Rows, N, C>(
+    ports: &Ports<'_, L, P, A, N, C>,
+    tick: &Tick,
+    visit: &mut Visit,
+) -> Result<(), String> {
+    let version = ports.parameters.put_percentage(&visit.active.flow, Weight::ZERO, false).await.map_err(|e| e.to_string())?;
+    pointer::to_stable(ports.analytics, visit.rollout(), version, &tick.stage).await.map_err(|e| e.to_string())?;
+    let seen = visit.seen.clone().unwrap_or_default();
+    visit.seen = Ok(Seen { percentage: Some((Weight::ZERO.to_string(), version)), ..seen });
+    Ok(())
 }
 
 /// Whether there is anything to record or to write. Most ticks of most flows have nothing, and take no lease.
@@ -882,6 +910,8 @@ async fn project<L: Ledger, P: Parameters, A, N, C: Clock>(
     let Some(pending) = visit.rollout().pending else { return Ok(()) };
     let version = match standing(visit.rollout(), &seen) {
         Standing::RaiseDone { version } => version,
+        // Nothing rises on a failed verdict, also where it is not acted on; but for what a person asked for.
+        Standing::RaisePending if is_withheld(&visit.decision) && !pending.by_person => return Ok(()),
         Standing::RaisePending if lease.until.duration_since(ports.clock.now()) > RAISE_MARGIN => {
             match ports.parameters.put_percentage(&flow, pending.weight, true).await {
                 Ok(version) => version,
@@ -913,6 +943,10 @@ fn raised_since(rollout: &Rollout, weight: Weight) -> Option<i64> {
         (Some(pending), _) => Some(pending.base_version),
         (None, applied) => applied.filter(|applied| applied.weight == weight).map(|applied| applied.version),
     }
+}
+
+fn is_withheld(decision: &Decision) -> bool {
+    matches!(decision, Decision::Withhold { .. } | Decision::Hold(HoldReason::Withheld(_)))
 }
 
 /// Somebody wrote between our read and our raise: the lowest value a person wrote wins, and the rollout waits for them.

@@ -195,9 +195,10 @@ pub async fn intervene(
 ) -> Result<Rollout, InterventionError> {
     let mut opened = open(ledger, flow).await?;
     let rollout = opened.rollout.clone().ok_or_else(|| InterventionError::Refused(format!("flow {flow} has no rollout")))?;
-    if rollout.is_unsplit() && action == Action::Abort && (rollout.phase.is_watched() || rollout.phase == Phase::Finalizing) {
+    let published = rollout.phase == Phase::Preparing && rollout.snapshot.is_some();
+    if rollout.is_unsplit() && action == Action::Abort && (published || rollout.phase.is_watched() || rollout.phase == Phase::Finalizing) {
         return Err(InterventionError::Refused(format!(
-            "flow {flow}: all callers have version {} by its publication, so there is nothing to take them back from; `serin rollback` publishes the version before",
+            "flow {flow}: all callers have version {} by its publication, or are about to, so there is nothing to take them back from; `serin rollback` publishes the version before",
             rollout.plan.canary.version
         )));
     }
@@ -215,6 +216,10 @@ pub async fn intervene(
         )));
     }
     let event = asked(parameters, flow, &rollout, action, request).await?;
+    let nothing_published = rollout.phase == Phase::Preparing && !(rollout.is_unsplit() && published);
+    if action == Action::Rollback && nothing_published {
+        return Err(refused(flow, &rollout, action));
+    }
     rollout.phase.clone().after(&event).map_err(|_| refused(flow, &rollout, action))?;
     if !event.needs_containment() {
         return Ok(leased(ledger, clock, flow, &opened, request, event).await?.rollout.unwrap_or(rollout));
@@ -281,10 +286,18 @@ pub async fn stop_all(
     ledger.restrict(&stop(request)).await?;
     let mut done = Vec::new();
     for active in ledger.active().await? {
-        let open = open(ledger, &active.flow).await?.rollout.filter(|r| !r.is_off_the_canary() && r.phase != Phase::Promoted);
-        let Some(rollout) = open else { continue };
-        // Where all callers have the version by its publication there is only the version before.
-        let action = if rollout.is_unsplit() && rollout.phase != Phase::Preparing { Action::Rollback } else { Action::Abort };
+        let rollout = match open(ledger, &active.flow).await {
+            Ok(opened) => opened.rollout.filter(|r| !r.is_off_the_canary() && r.phase != Phase::Promoted),
+            // One flow's trouble is not the next one's.
+            Err(error) => {
+                done.push((active.flow, Err(error.into())));
+                continue;
+            }
+        };
+        let Some(rollout) = rollout else { continue };
+        // Where all callers have the version by its publication, or stable may have it already, there is only the version before.
+        let published = rollout.is_unsplit() && (rollout.phase != Phase::Preparing || rollout.snapshot.is_some());
+        let action = if published || rollout.stable_touched.is_some() { Action::Rollback } else { Action::Abort };
         let stopped = intervene(ledger, parameters, rows, clock, &active.flow, action, request).await;
         done.push((active.flow, stopped));
     }

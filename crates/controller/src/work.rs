@@ -84,6 +84,11 @@ const LOCK_PAUSE: SignedDuration = SignedDuration::from_secs(60);
 const LOCK_TRIES: u32 = 3;
 /// Calls that the parameters did not take back for so long are led around.
 const PARAMETER_BUDGET: SignedDuration = SignedDuration::from_secs(30);
+/// An IVR that could not be led there for so long is given up.
+const IVR_BUDGET: SignedDuration = SignedDuration::from_mins(2);
+/// Times that calls are taken back in a run before they are led around, and the pause between.
+const CONTAINMENT_TRIES: u32 = 3;
+const BETWEEN_TRIES: SignedDuration = SignedDuration::from_secs(3);
 /// A request older than this is void.
 const VOID_AFTER: SignedDuration = SignedDuration::from_mins(10);
 
@@ -188,8 +193,13 @@ async fn withheld<L: Ledger, P, F, N: Notifier, C: Clock>(
     let (Some((window, _)), Some(rollout)) = (maintenance(&in_force), &opened.rollout) else { return Ok(None) };
     let why = format!("{cause}; not rolled back, for errors are expected: {window}");
     tracing::warn!(%flow, why, "an alarm is not followed");
-    let event = Event::RollbackWithheld { cause: cause.clone(), restriction: window.id.clone(), contained: false };
-    let unsaid = rollout.withheld.as_ref() != Some(&window.id) && rollout.phase.clone().after(&event).is_ok();
+    let restriction = window.occurrence(now);
+    let unsaid = rollout.withheld.as_ref().is_none_or(|(told, _)| *told != restriction);
+    let event = Event::RollbackWithheld { cause: cause.clone(), restriction, contained: None };
+    if rollout.phase.clone().after(&event).is_err() {
+        // Nothing is compared any more: a promotion that is being finished does not wait for the end of a window.
+        return Ok(None);
+    }
     if unsaid {
         let wall = ports.clock.now();
         let lease = ports.ledger.lease(flow, &run.id, wall, wall + LEASE_FOR).await?;
@@ -223,7 +233,8 @@ async fn begin<L: Ledger, P: Parameters, F: Rows, N, C: Clock>(
         }
         let event = match phase {
             // There is nothing to put back, or nobody knows any more what to put back.
-            Phase::Preparing | Phase::Contaminated => Event::Aborted { reason: cause.to_string() },
+            Phase::Preparing if !(rollout.is_unsplit() && rollout.snapshot.is_some()) => Event::Aborted { reason: cause.to_string() },
+            Phase::Contaminated => Event::Aborted { reason: cause.to_string() },
             _ => Event::RollbackStarted { cause: cause.clone() },
         };
         let authority = Authority::Preempt { fence: opened.book.fence, owner: run.id.clone() };
@@ -285,9 +296,9 @@ async fn work_on<L: Ledger, P: Parameters, F: Executing, N: Notifier, C: Clock>(
         return Ok(None);
     }
     // Calls must be on stable whoever holds the lease.
-    let (mut contained, mut detour) = (true, None);
+    let (mut contained, mut detour) = (false, None);
     if rollout.phase == Phase::RollingBack {
-        contained = put_on_stable(ports, run, flow, rollout).await || rollout.restoration.detour.is_some();
+        contained = is_contained(ports, run, flow, rollout).await;
         if !contained {
             detour = lead_around(ports, run, rollout).await;
         }
@@ -314,44 +325,74 @@ async fn work_on<L: Ledger, P: Parameters, F: Executing, N: Notifier, C: Clock>(
     Ok(Some(Worked { flow: flow.clone(), phase, step }))
 }
 
+/// Whether what is rolled back has no more calls, or they are not ours to move. One write that fails need not mean that they have: any of
+/// the parameters is enough. Tried again for some seconds where there is something to lead the calls around with.
+async fn is_contained<L, P: Parameters, F: Executing, N, C: Clock>(
+    ports: &Ports<'_, L, P, F, N, C>,
+    run: &Run,
+    flow: &FlowName,
+    rollout: &Rollout,
+) -> bool {
+    let back = &rollout.plan.rollback;
+    let tries = if back.ivr.is_some() || back.emergency_group.is_some() { CONTAINMENT_TRIES } else { 1 };
+    for n in 1..=tries {
+        if put_on_stable(ports, run, flow, rollout).await || rollout.is_unsplit() || rollout.restoration.detour.is_some() {
+            return true;
+        }
+        let is_off = match pointer::table(rollout) {
+            // A row that another installation took over is theirs, and so are its calls.
+            Some(table) => match ports.flows.pointer(table, flow).await {
+                Ok(row) => row.is_none_or(|row| row.weight < Weight::FULL || pointer::is_foreign(&row, &run.stage)),
+                Err(_) => false,
+            },
+            None => ports.parameters.read(flow).await.is_ok_and(|seen| seen.halts(&rollout.id) || seen.is_zero()),
+        };
+        if is_off {
+            return true;
+        }
+        if n < tries {
+            ports.clock.sleep(BETWEEN_TRIES).await;
+        }
+    }
+    false
+}
+
 /// Takes the calls around the canary by what stands before the parameters, once these had their time: the open hours of the IVR that the
 /// rollout file names, or else the emergency that it arms. Says what was done, if anything was.
-async fn lead_around<L, P, F: Executing, N, C: Clock>(
+async fn lead_around<L, P, F: Entrances, N, C: Clock>(
     ports: &Ports<'_, L, P, F, N, C>,
     run: &Run,
     rollout: &Rollout,
 ) -> Option<(Detour, String)> {
     let since = run.clock.now(ports.clock.now(), run.time).duration_since(rollout.phase_since);
-    if rollout.is_unsplit() || since < PARAMETER_BUDGET {
-        return None;
-    }
-    // A row that another installation took over is theirs, and so are its calls.
-    if let Some(table) = pointer::table(rollout)
-        && let Ok(Some(row)) = ports.flows.pointer(table, &rollout.plan.flow).await
-        && pointer::is_foreign(&row, &run.stage)
-    {
+    if since < PARAMETER_BUDGET {
         return None;
     }
     let (back, stable) = (&rollout.plan.rollback, rollout.plan.stable_flow());
-    if let Some(ivr) = &back.ivr {
-        match ports.flows.lead(ivr, stable).await {
-            Ok(()) => {
-                let before = rollout.snapshot.as_ref().and_then(|s| s.ivr_flow.clone()).unwrap_or_default();
-                let reason = format!(
-                    "the percentage could not be written, so IVR {ivr} leads to stable flow {stable} itself and no longer to {before}"
-                );
-                return Some((Detour::Ivr { id: ivr.clone(), before }, reason));
+    let before = rollout.snapshot.as_ref().and_then(|s| s.ivr_flow.as_deref());
+    if let (Some(ivr), Some(before)) = (&back.ivr, before) {
+        match ports.flows.lead(ivr, before, stable).await {
+            Ok(()) => return Some(led_by_ivr(ivr, before, stable)),
+            Err(error) => {
+                tracing::error!(flow = %rollout.plan.flow, ivr, %error, "the IVR does not lead around the canary");
+                // What may work in a minute is tried again before all callers get an emergency.
+                if matches!(error, FlowError::TryLater(_) | FlowError::Locked { .. }) && since < IVR_BUDGET {
+                    return None;
+                }
             }
-            Err(error) => tracing::error!(flow = %rollout.plan.flow, ivr, %error, "the IVR does not lead around the canary"),
         }
     }
     let group = back.emergency_group.as_ref()?;
     declared(ports, rollout, group).await.map(|detour| {
-        let reason = format!(
-            "the percentage could not be written, and no IVR led around the canary, so the emergency of group {group} was declared"
-        );
+        let reason =
+            format!("the calls could not be taken back, and no IVR led around the canary, so the emergency of group {group} was declared");
         (detour, reason)
     })
+}
+
+fn led_by_ivr(ivr: &str, before: &str, stable: &str) -> (Detour, String) {
+    let reason = format!("the calls could not be taken back, so IVR {ivr} leads to stable flow {stable} itself and no longer to {before}");
+    (Detour::Ivr { id: ivr.to_owned(), before: before.to_owned() }, reason)
 }
 
 async fn declared<L, P, F: Entrances, N, C>(ports: &Ports<'_, L, P, F, N, C>, rollout: &Rollout, group: &str) -> Option<Detour> {
@@ -392,7 +433,10 @@ impl<L: Ledger, P: Parameters, F: Executing, N: Notifier, C: Clock> Task<'_, '_,
         if let Some(late) = overdue(&facts).filter(|_| is_executors(&self.rollout().phase))
             && let Some(event) = late.event(0)
         {
-            return self.record(event, late.to_string()).await;
+            return match event {
+                Event::HumanNeeded { reason } => self.call_human(reason).await,
+                event => self.record(event, late.to_string()).await,
+            };
         }
         match self.rollout().phase {
             Phase::Preparing => self.prepare().await,
@@ -429,6 +473,9 @@ impl<L: Ledger, P: Parameters, F: Executing, N: Notifier, C: Clock> Task<'_, '_,
             return self.find_running(&flow, &version, &snapshot.canary_hash).await;
         }
         if let Some(waiting) = self.await_nobody_there().await {
+            return Ok(waiting);
+        }
+        if let Some(waiting) = self.await_leave().await {
             return Ok(waiting);
         }
         match self.publish_version(&flow, &version, &snapshot.canary_hash).await {
@@ -508,6 +555,17 @@ impl<L: Ledger, P: Parameters, F: Executing, N: Notifier, C: Clock> Task<'_, '_,
         pointed.err().map(|error| format!("waiting: {error}"))
     }
 
+    /// What is waited for while nothing may rise, where a publication gives the version to all callers.
+    async fn await_leave(&self) -> Option<String> {
+        if !self.rollout().is_unsplit() {
+            return None;
+        }
+        match self.ports.ledger.restrictions().await {
+            Ok(restrictions) => in_force(&restrictions, self.flow, self.now()).first().map(|one| format!("waiting: {one}")),
+            Err(error) => Some(format!("waiting: {error}")),
+        }
+    }
+
     /// What is waited for while nobody's test call has ended well.
     async fn await_test_call(&self, flow: &str, version: &str) -> Option<String> {
         let smoke = self.rollout().plan.smoke.as_ref()?;
@@ -579,6 +637,7 @@ impl<L: Ledger, P: Parameters, F: Executing, N: Notifier, C: Clock> Task<'_, '_,
         let oldest = plan.rollback.known_good_days.map(|days| self.now() - SignedDuration::from_hours(24 * i64::from(days)));
         let proven =
             proven.into_iter().filter(|one| oldest.is_none_or(|oldest| one.healthy_at >= oldest)).map(|KnownGood { version, .. }| version);
+        let rolled_out = self.rollout().snapshot.as_ref().map(|s| &s.canary_hash);
         let callers_had = published.clone().filter(|_| self.rollout().is_unsplit());
         let earlier = self.ports.flows.published_versions(&plan.canary.flow_id).await?;
         let candidates = callers_had.into_iter().chain(proven).chain(published).chain(earlier);
@@ -589,6 +648,8 @@ impl<L: Ledger, P: Parameters, F: Executing, N: Notifier, C: Clock> Task<'_, '_,
                 continue;
             }
             match self.ports.flows.configuration_hash(&plan.canary.flow_id, &version).await {
+                // The same by another number.
+                Ok(hash) if Some(&hash) == rolled_out => {}
                 Ok(hash) if self.ports.ledger.is_quarantined(self.flow, &hash).await.map_err(later)? => {}
                 Ok(hash) => return Ok(Some((version, hash))),
                 // It was deleted since.
@@ -856,6 +917,7 @@ impl<L: Ledger, P: Parameters, F: Executing, N: Notifier, C: Clock> Task<'_, '_,
                 "the canary flow runs version {version} again, which is what all callers get; waiting for the percentage, which could not be set to 0"
             )),
             Ok(version) => {
+                self.find_detour().await?;
                 let why = match &self.rollout().restoration.detour {
                     None => format!("the canary flow runs version {version} again, verified by its configuration"),
                     Some(Detour::Ivr { id, before }) => format!(
@@ -900,7 +962,9 @@ impl<L: Ledger, P: Parameters, F: Executing, N: Notifier, C: Clock> Task<'_, '_,
     /// is not waited for.
     async fn publish_known_good(&self, flow: &str, version: &str, hash: &str) -> Result<Published, FlowError> {
         let state = self.ports.flows.flow(flow).await?;
-        if !state.is_busy() && self.runs(flow, &state, hash).await?.is_none() {
+        // Where callers have this very flow, an old version that lacks something is better than the one that is rolled back.
+        let is_empty = flow != self.rollout().plan.stable_flow();
+        if is_empty && !state.is_busy() && self.runs(flow, &state, hash).await?.is_none() {
             let needed = self.ports.flows.dependencies(flow, version).await.unwrap_or_default();
             let deleted: Vec<String> =
                 needed.into_iter().filter(|one| one.deleted).map(|one| format!("{} `{}`", one.kind, one.name)).collect();
@@ -917,6 +981,31 @@ impl<L: Ledger, P: Parameters, F: Executing, N: Notifier, C: Clock> Task<'_, '_,
         match self.rollout().is_unsplit() {
             true => format!("all callers still get version {}", self.rollout().plan.canary.version),
             false => "calls are on stable".to_owned(),
+        }
+    }
+
+    /// An earlier run may have led the calls around the canary and stopped before saying so. Before the rollout nothing of it was so.
+    async fn find_detour(&mut self) -> Result<(), LedgerError> {
+        if self.rollout().restoration.detour.is_some() {
+            return Ok(());
+        }
+        let (back, stable) = (self.rollout().plan.rollback.clone(), self.rollout().plan.stable_flow().to_owned());
+        let before = self.rollout().snapshot.as_ref().and_then(|s| s.ivr_flow.clone());
+        let mut found = None;
+        if let (Some(ivr), Some(before)) = (&back.ivr, &before)
+            && self.ports.flows.open_hours(ivr).await.is_ok_and(|flow| flow.as_ref() == Some(&stable))
+        {
+            found = Some(led_by_ivr(ivr, before, &stable));
+        }
+        if let Some(group) = &back.emergency_group
+            && self.ports.flows.emergency(group).await.is_ok_and(|declared| declared)
+        {
+            let reason = format!("the emergency of group {group} was found declared");
+            found = Some((Detour::Emergency { id: group.clone() }, reason));
+        }
+        match found {
+            Some((detour, reason)) => self.led_around(detour, reason).await.map(|_| ()),
+            None => Ok(()),
         }
     }
 

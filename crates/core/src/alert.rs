@@ -135,6 +135,7 @@ impl Alert {
 fn opens_incident(event: &Event) -> bool {
     match event {
         Event::RollbackStarted { .. } | Event::Contaminated { .. } | Event::HumanNeeded { .. } => true,
+        Event::BothFailing { .. } | Event::LedAround { .. } => true,
         Event::Advised { advice } => *advice == Advice::TakeBack,
         _ => false,
     }
@@ -261,11 +262,14 @@ fn words(rollout: &Rollout, event: &Event) -> (&'static str, Severity, String, &
         Event::BothFailing { weight, .. } => (
             "BOTH_COHORTS_FAIL",
             Critical,
-            format!("nothing was moved: {weight} percent of new calls stay on the canary, and stable fails too"),
+            match *weight == Weight::FULL {
+                true => "nothing was moved: all calls stay on the canary, which fails, and stable is said to be broken".to_owned(),
+                false => format!("nothing was moved: {weight} percent of new calls stay on the canary, and stable fails too"),
+            },
             "decide where callers are better off: `serin abort` (stable) or `serin intervene --to canary`",
             "both-fail",
         ),
-        Event::RollbackWithheld { contained: true, .. } => (
+        Event::RollbackWithheld { contained: Some(_), .. } => (
             "ROLLBACK_WITHHELD",
             Warning,
             "rollout paused in a maintenance window; new calls are on stable".into(),
@@ -303,6 +307,14 @@ fn words(rollout: &Rollout, event: &Event) -> (&'static str, Severity, String, &
             "no caller needs you now; find out what broke before the next rollout",
             "rollback",
         ),
+        // Callers are safe, and what leads them around the canary is still there.
+        Event::RollbackFinished { version } if rollout.restoration.detour.is_some() => (
+            "ROLLED_BACK",
+            Critical,
+            format!("the canary flow runs version {version} again; calls are still led around it"),
+            "take the way around out again, as the reason says, and close the incident",
+            "led-around",
+        ),
         Event::RollbackFinished { version } => (
             "ROLLED_BACK",
             Warning,
@@ -332,7 +344,7 @@ fn words(rollout: &Rollout, event: &Event) -> (&'static str, Severity, String, &
             Critical,
             match rollout.phase {
                 Phase::NeedsHuman { weight } if weight > Weight::ZERO => "Serin stopped; all calls stay on the canary flow".into(),
-                _ => "Serin stopped; new calls are on stable".into(),
+                _ => "Serin stopped; the reason says where calls go".into(),
             },
             "do what the reason says, then `serin clear`",
             "needs-human",

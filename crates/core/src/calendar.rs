@@ -4,9 +4,9 @@
 //! expected; people always may. Calls that nobody can watch go to stable as ever.
 
 use crate::rollout::FlowName;
-use jiff::Timestamp;
 use jiff::civil::Weekday;
 use jiff::tz::TimeZone;
+use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 use std::fmt;
 
@@ -156,6 +156,12 @@ impl When {
         }
     }
 
+    /// Whether it held at any time of a span, to the minute.
+    pub fn touches(&self, from: Timestamp, until: Timestamp) -> bool {
+        let minutes = until.duration_since(from).as_mins().max(0);
+        (0..=minutes).any(|n| self.covers(from + SignedDuration::from_mins(n))) || self.covers(until)
+    }
+
     /// Whether it will never hold again.
     pub fn is_over(&self, at: Timestamp) -> bool {
         matches!(self, When::Once { until: Some(until), .. } if *until <= at)
@@ -192,16 +198,27 @@ impl Kind {
 
 impl Restriction {
     /// What stands for restrictions that could not be read: nothing rises, safety goes on.
-    pub fn unknown(reason: &str, at: Timestamp) -> Restriction {
+    pub fn unknown(id: &str, reason: &str, at: Timestamp) -> Restriction {
         Restriction {
-            id: "unknown".into(),
+            id: id.to_owned(),
             kind: Kind::Freeze,
             flow: None,
             when: When::Once { from: at, until: None },
-            reason: format!("maintenance windows and freezes could not be read: {reason}"),
-            by: "Serin".into(),
+            reason: format!("it could not be read: {reason}"),
+            by: "nobody".into(),
             ended: None,
         }
+    }
+
+    /// Names the one time in which it holds now: those of every week have one each.
+    pub fn occurrence(&self, at: Timestamp) -> String {
+        let When::Weekly { from, zone, .. } = &self.when else { return self.id.clone() };
+        let Ok(zone) = zone_of(zone) else { return self.id.clone() };
+        let there = at.to_zoned(zone.clone());
+        let WeekTime(now) = WeekTime::of(there.weekday(), there.hour(), there.minute());
+        let since = (i64::from(now) - i64::from(from.0)).rem_euclid(i64::from(7 * DAY));
+        let began = (at - SignedDuration::from_mins(since)).to_zoned(zone);
+        format!("{} of {}", self.id, began.strftime("%Y-%m-%d"))
     }
 
     /// Whether it concerns a flow now.
@@ -217,12 +234,13 @@ impl fmt::Display for Restriction {
     }
 }
 
-/// The maintenance window among those in force, if there is one, and whether it contains.
+/// The maintenance window among those in force, if there is one, and whether it contains; where there are several, one that does.
 pub fn maintenance(restrictions: &[Restriction]) -> Option<(&Restriction, bool)> {
-    restrictions.iter().find_map(|one| match one.kind {
+    let windows = restrictions.iter().filter_map(|one| match one.kind {
         Kind::Maintenance { contain } => Some((one, contain)),
         Kind::Freeze | Kind::Stop => None,
-    })
+    });
+    windows.reduce(|first, other| if other.1 && !first.1 { other } else { first })
 }
 
 /// The maintenance windows of a flow that are over, as of `now`: what was measured in them is not held against anybody.
@@ -300,12 +318,41 @@ mod tests {
     }
 
     #[test]
+    fn each_week_is_a_time_of_its_own_and_the_days_of_one_are_one() {
+        let restriction = Restriction {
+            when: weekly("Fri 16:00", "Mon 08:00", "Europe/Berlin"),
+            ..Restriction::unknown("freeze-1", "y", Timestamp::UNIX_EPOCH)
+        };
+        let named = |at: &str| restriction.occurrence(at.parse().unwrap());
+        assert_eq!(named("2026-11-20T15:00:00Z"), "freeze-1 of 2026-11-20");
+        assert_eq!(named("2026-11-23T06:59:00Z"), "freeze-1 of 2026-11-20");
+        assert_eq!(named("2026-11-27T15:00:00Z"), "freeze-1 of 2026-11-27");
+        let once = Restriction::unknown("stop", "y", Timestamp::UNIX_EPOCH);
+        assert_eq!(once.occurrence("2026-11-27T15:00:00Z".parse().unwrap()), "stop");
+    }
+
+    #[test]
+    fn one_that_contains_counts_before_one_that_does_not() {
+        let at = Timestamp::UNIX_EPOCH;
+        let one = |id: &str, kind| Restriction { kind, ..Restriction::unknown(id, "y", at) };
+        let set = [
+            one("a", Kind::Freeze),
+            one("b", Kind::Maintenance { contain: false }),
+            one("c", Kind::Maintenance { contain: true }),
+            one("d", Kind::Maintenance { contain: true }),
+        ];
+        let found = |set: &[Restriction]| maintenance(set).map(|(one, contain)| (one.id.clone(), contain));
+        assert_eq!(found(&set), Some(("c".into(), true)));
+        assert_eq!((found(&set[..2]), found(&set[..1])), (Some(("b".into(), false)), None));
+    }
+
+    #[test]
     fn one_of_a_flow_leaves_the_others_alone() {
         let at: Timestamp = "2026-11-20T09:00:00Z".parse().unwrap();
-        let one = Restriction { flow: Some("main_ivr".parse().unwrap()), ..Restriction::unknown("x", at) };
+        let one = Restriction { flow: Some("main_ivr".parse().unwrap()), ..Restriction::unknown("x", "y", at) };
         let (own, other) = ("main_ivr".parse().unwrap(), "sales_ivr".parse().unwrap());
         assert_eq!((in_force(std::slice::from_ref(&one), &own, at).len(), in_force(&[one], &other, at).len()), (1, 0));
-        let stored = serde_json::to_string(&Restriction::unknown("x", at)).unwrap();
-        assert_eq!(serde_json::from_str::<Restriction>(&stored).unwrap(), Restriction::unknown("x", at));
+        let stored = serde_json::to_string(&Restriction::unknown("x", "y", at)).unwrap();
+        assert_eq!(serde_json::from_str::<Restriction>(&stored).unwrap(), Restriction::unknown("x", "y", at));
     }
 }

@@ -58,8 +58,10 @@ pub enum Decision {
     Withhold {
         /// Why it is called for.
         cause: Cause,
-        /// The window.
-        restriction: Box<Restriction>,
+        /// The window, by its occurrence.
+        restriction: String,
+        /// The window, described.
+        window: Box<Restriction>,
         /// Whether its calls are paused on stable instead.
         contain: bool,
     },
@@ -243,8 +245,9 @@ impl Decision {
             Decision::EndObservation(reason) => Event::ObservationEnded { reason },
             Decision::FinishBake => Event::BakeFinished,
             Decision::Rollback(cause) => Event::RollbackStarted { cause },
-            Decision::Withhold { cause, restriction, contain } => {
-                Event::RollbackWithheld { cause, restriction: restriction.id, contained: contain }
+            // Its calls are on stable by then, and the version is that of the 0.
+            Decision::Withhold { cause, restriction, contain, .. } => {
+                Event::RollbackWithheld { cause, restriction, contained: contain.then_some(base_version) }
             }
             Decision::CallJudge { weight, reason } => Event::BothFailing { weight, reason },
             Decision::Pause { weight, version, reason } => Event::Paused { weight, version, reason },
@@ -276,11 +279,11 @@ impl fmt::Display for Decision {
             Decision::EndObservation(reason) => f.write_str(reason),
             Decision::FinishBake => f.write_str("healthy at 100 % long enough: the stable flow gets this version"),
             Decision::Rollback(cause) => cause.fmt(f),
-            Decision::Withhold { cause, restriction, contain: false } => {
-                write!(f, "{cause}; not rolled back, for errors are expected: {restriction}")
+            Decision::Withhold { cause, window, contain: false, .. } => {
+                write!(f, "{cause}; not rolled back, for errors are expected: {window}")
             }
-            Decision::Withhold { cause, restriction, contain: true } => {
-                write!(f, "{cause}; paused with all calls on stable and nobody blamed, for errors are expected: {restriction}")
+            Decision::Withhold { cause, window, contain: true, .. } => {
+                write!(f, "{cause}; paused with all calls on stable and nobody blamed, for errors are expected: {window}")
             }
             Decision::CallJudge { reason, .. } => f.write_str(reason),
             Decision::Pause { reason, .. } => f.write_str(reason),
@@ -308,6 +311,9 @@ pub struct Facts<'a> {
     pub now: Timestamp,
 }
 
+/// How long after its deadline a restoration is the executor's to give up.
+const EXECUTORS_OWN: SignedDuration = SignedDuration::from_mins(3);
+
 /// Evidence must be at least this young for anything to rise.
 pub const FRESH: SignedDuration = SignedDuration::from_mins(15);
 
@@ -318,29 +324,56 @@ pub fn decide(facts: &Facts<'_>) -> Decision {
         Decision::Abort(reason) if facts.rollout.is_unsplit() && facts.rollout.phase.is_watched() => {
             Decision::Rollback(Cause::Unproven { reason })
         }
+        Decision::Abort(reason) if facts.rollout.phase.is_watched() && is_left_to_person(facts.rollout) => Decision::CallHuman(format!(
+            "{reason}; but a person sent the calls to the canary because stable is broken, so they stay there. `serin rollback` takes them to \
+             stable, `serin clear` does so without putting the canary flow back"
+        )),
+        // The executor calls a person too, and declares the emergency before.
+        Decision::CallHuman(_) if is_left_to_executor(facts) => Decision::Hold(HoldReason::Restoring),
         decision => decision,
     };
     held_back(facts, decision)
 }
 
+/// Whether an emergency is armed that only the executor can declare, and it has a while yet.
+fn is_left_to_executor(facts: &Facts<'_>) -> bool {
+    let Facts { rollout, now, .. } = facts;
+    let armed = rollout.is_unsplit() && rollout.plan.rollback.emergency_group.is_some();
+    let late = Phase::RollingBack.deadline().unwrap_or_default() + EXECUTORS_OWN;
+    let since = rollout.restoration.next_at.map_or(rollout.phase_since, |at| at.max(rollout.phase_since));
+    armed && rollout.phase == Phase::RollingBack && now.duration_since(since) <= late
+}
+
+/// Whether a person sent all calls to the canary, or is about to, because stable is broken: then nothing goes back there by itself.
+fn is_left_to_person(rollout: &Rollout) -> bool {
+    let there = rollout.in_force.weight == Weight::FULL || rollout.pending.is_some_and(|pending| pending.weight == Weight::FULL);
+    rollout.stable_is_broken && there
+}
+
 /// In a maintenance window nothing is rolled back by itself, and in no restriction does anything rise (law 9).
 fn held_back(facts: &Facts<'_>, decision: Decision) -> Decision {
-    let Facts { rollout, restricted, .. } = facts;
+    let Facts { rollout, restricted, now, .. } = facts;
+    let restricted_by = |restriction: &Restriction| Decision::Hold(HoldReason::Restricted(Box::new(restriction.clone())));
     match (decision, maintenance(restricted)) {
-        (Decision::Rollback(cause @ (Cause::Breach(_) | Cause::Unproven { .. })), Some((window, contain))) => {
-            let movable = matches!(rollout.phase, Phase::Stepping { .. } | Phase::AwaitingApproval { .. } | Phase::Baking);
-            match rollout.withheld.as_ref() == Some(&window.id) {
+        (Decision::Rollback(cause @ (Cause::Breach(_) | Cause::Unproven { .. })), Some((window, contain)))
+            if rollout.phase.is_watched() =>
+        {
+            let contain = contain && rollout.in_force.weight > Weight::ZERO && !rollout.is_unsplit();
+            let restriction = window.occurrence(*now);
+            // Whoever resumed it after that has decided; what only was told may still be contained.
+            match rollout.withheld.as_ref().is_some_and(|(told, contained)| *told == restriction && (*contained || !contain)) {
                 true => but_for_the_verdict(facts, HoldReason::Withheld(Box::new(window.clone()))),
-                false => {
-                    let (restriction, contain) = (Box::new(window.clone()), contain && movable && !rollout.is_unsplit());
-                    Decision::Withhold { cause, restriction, contain }
-                }
+                false => Decision::Withhold { cause, restriction, window: Box::new(window.clone()), contain },
             }
         }
-        (decision, _) if decision.rises() || matches!(decision, Decision::AskApproval { .. }) => match restricted.first() {
-            Some(restriction) => Decision::Hold(HoldReason::Restricted(Box::new(restriction.clone()))),
-            None => decision,
-        },
+        (Decision::CallJudge { .. } | Decision::Advise(Advice::TakeBack, _), Some((window, _))) => restricted_by(window),
+        // All callers have it already; now it is watched.
+        (decision @ Decision::Promote, _) if rollout.is_unsplit() => decision,
+        (decision, _)
+            if decision.rises() || matches!(decision, Decision::AskApproval { .. } | Decision::Advise(Advice::Rise { .. }, _)) =>
+        {
+            restricted.first().map_or(decision, restricted_by)
+        }
         (decision, _) => decision,
     }
 }
@@ -364,9 +397,11 @@ fn decide_split(facts: &Facts<'_>) -> Decision {
         return observe(facts);
     }
     let verdict = analysis.map(|a| &a.verdict);
-    let left_to_person = rollout.stable_is_broken && rollout.in_force.weight == Weight::FULL;
-    if let (true, Phase::Baking, Some(Verdict::Fail(breach))) = (left_to_person && !rollout.asked_to_judge, &rollout.phase, verdict) {
-        let weight = rollout.in_force.weight;
+    let left_to_person = is_left_to_person(rollout);
+    let weight = rollout.in_force.weight;
+    if let (true, Phase::Baking, Some(Verdict::Fail(breach))) =
+        (left_to_person && weight == Weight::FULL && !rollout.asked_to_judge, &rollout.phase, verdict)
+    {
         return Decision::CallJudge { weight, reason: HoldReason::LeftToPerson(breach.clone()).to_string() };
     }
     if let (true, Some(Verdict::Fail(breach))) = (rollout.phase.is_watched() && !left_to_person, verdict) {
@@ -393,6 +428,7 @@ fn decide_split(facts: &Facts<'_>) -> Decision {
     if let (Phase::Stepping { .. } | Phase::AwaitingApproval { .. }, Some(sides)) =
         (&rollout.phase, analysis.and_then(|a| a.both_failing.as_ref()))
         && !rollout.asked_to_judge
+        && standing(rollout, seen) == Standing::AsRecorded
     {
         let reason = format!(
             "{sides}: both fail, and where callers are better off only a person can tell. Calls stay where they are, and the rollout waits: \
@@ -608,10 +644,15 @@ pub fn overdue(facts: &Facts<'_>) -> Option<Decision> {
                 Some(smoke) => format!(" It waited for the version to be published, or for a test call to {} to end in it without an error.", smoke.dnis),
                 None => String::new(),
             };
-            Some(Decision::FailPreparation(match facts.restricted.first().filter(|_| rollout.canary_version.is_some()) {
+            let reason = match facts.restricted.first().filter(|_| rollout.canary_version.is_some()) {
                 Some(restriction) => format!("prepared, and kept from beginning for 30 minutes; no call was moved: {restriction}"),
                 None => format!("not prepared within 30 minutes; no call was moved.{waited} See the executor's log for what it waited for"),
-            }))
+            };
+            // Where all callers get it by its publication they have it by now.
+            Some(match rollout.is_unsplit() && rollout.canary_version.is_some() {
+                true => Decision::Rollback(Cause::Unproven { reason: "published, and not watched within 30 minutes".to_owned() }),
+                false => Decision::FailPreparation(reason),
+            })
         }
         Phase::Finalizing if past_fixed && rollout.plan.strategy == Strategy::InFlow => Some(Decision::CallHuman(
             "the promotion was not finished within 10 minutes; all calls take the new branch, which works. See the executor's log; `serin clear` takes them to the old branch".into(),
@@ -622,6 +663,7 @@ pub fn overdue(facts: &Facts<'_>) -> Option<Decision> {
         Phase::RollingBack if past_fixed => {
             let calls = match facts.seen.is_zero() || facts.seen.halts(&rollout.id) {
                 _ if rollout.is_unsplit() => "all callers still get it",
+                _ if rollout.plan.pointer.is_some() => "calls go where the row sends them, so see that its Traffic_Weight is 0",
                 true => "calls are on stable",
                 false => "whether calls are on stable cannot be seen, so set the percentage to 0 by hand",
             };

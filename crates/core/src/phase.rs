@@ -161,10 +161,11 @@ pub enum Event {
     RollbackWithheld {
         /// Why it was called for.
         cause: Cause,
-        /// Id of the maintenance window.
+        /// The maintenance window, by its occurrence.
         restriction: String,
-        /// Whether its calls were paused on stable instead.
-        contained: bool,
+        /// Version of the parameter that holds 0, where its calls were paused on stable instead.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        contained: Option<i64>,
     },
     /// Canary and stable both fail grossly: where calls are better off only a person can tell.
     BothFailing {
@@ -329,6 +330,8 @@ impl Phase {
             (Preparing, Event::SnapshotTaken { .. } | Event::Prepared { .. }) => Ok(Preparing),
             (Preparing, Event::PreparationFailed { .. }) => Ok(Failed),
             (Preparing, Event::Aborted { .. }) => Ok(Aborted),
+            // Where all callers get it by its publication, that may have happened.
+            (Preparing, Event::RollbackStarted { .. }) => Ok(RollingBack),
             (Preparing, Event::StepStarted { weight, .. }) if *weight < Weight::FULL => Ok(Stepping { weight: *weight }),
 
             // Hours with hardly a call: all of them at once, watched.
@@ -344,10 +347,11 @@ impl Phase {
             (Stepping { .. }, Event::PromotionStarted { .. }) => Ok(Baking),
             // By a person, for the day on which stable is the broken one.
             (AwaitingApproval { .. } | Paused { .. }, Event::PromotionStarted { .. }) => Ok(Baking),
-            (Stepping { weight: step } | AwaitingApproval { weight: step }, Event::RollbackWithheld { contained: true, .. }) => {
-                Ok(Paused { weight: Weight::ZERO, step: *step })
-            }
-            (Baking, Event::RollbackWithheld { contained: true, .. }) => Ok(Paused { weight: Weight::ZERO, step: Weight::FULL }),
+            (
+                Stepping { weight: step } | AwaitingApproval { weight: step } | Paused { step, .. },
+                Event::RollbackWithheld { contained: Some(_), .. },
+            ) => Ok(Paused { weight: Weight::ZERO, step: *step }),
+            (Baking, Event::RollbackWithheld { contained: Some(_), .. }) => Ok(Paused { weight: Weight::ZERO, step: Weight::FULL }),
             (Stepping { .. } | AwaitingApproval { .. } | Paused { .. } | Baking, Event::RollbackWithheld { .. }) => Ok(self),
             (Stepping { weight: step } | AwaitingApproval { weight: step }, Event::BothFailing { weight, .. }) if weight <= step => {
                 Ok(Paused { weight: *weight, step: *step })
@@ -374,6 +378,9 @@ impl Phase {
             (Baking, Event::BakeFinished) => Ok(Finalizing),
             (Finalizing, Event::FinalizeStarted { .. } | Event::StablePublished { .. }) => Ok(Finalizing),
             (Finalizing, Event::Finalized) => Ok(Promoted),
+            // After a person sent all calls there because stable is broken.
+            (Baking, Event::HumanNeeded { .. }) => Ok(NeedsHuman { weight: Weight::FULL }),
+            (Paused { weight, .. }, Event::HumanNeeded { .. }) => Ok(NeedsHuman { weight: *weight }),
             (Finalizing, Event::HumanNeeded { .. }) => Ok(NeedsHuman { weight: Weight::FULL }),
 
             (RollingBack, Event::RestorationStarted { .. } | Event::RestorationDelayed { .. }) => Ok(RollingBack),

@@ -437,6 +437,8 @@ pub struct PendingRaise {
     pub weight: Weight,
     /// Version of the parameter the intent was based on; ours will be the next one.
     pub base_version: i64,
+    /// Whether a person asked for it.
+    pub by_person: bool,
 }
 
 /// What our record says of the parameter.
@@ -496,8 +498,8 @@ pub struct Rollout {
     pub stable_is_broken: bool,
     /// Whether a person was asked at this weight where callers are better off, since both cohorts fail.
     pub asked_to_judge: bool,
-    /// The maintenance window in which a rollback was called for and not done.
-    pub withheld: Option<String>,
+    /// The maintenance window in which a rollback was called for and not done, and whether its calls were paused on stable.
+    pub withheld: Option<(String, bool)>,
     /// The way back so far.
     pub restoration: Restoration,
     /// A publish of `Preparing` or `Finalizing` was intended, so a running operation is ours.
@@ -571,7 +573,7 @@ impl Rollout {
             Event::StepStarted { weight, base_version } => {
                 self.has_stepped = true;
                 self.withheld = None;
-                self.pending = Some(PendingRaise { weight: *weight, base_version: *base_version });
+                self.pending = Some(PendingRaise { weight: *weight, base_version: *base_version, by_person: false });
             }
             Event::PromotionStarted { base_version } => {
                 self.has_stepped = true;
@@ -583,11 +585,13 @@ impl Rollout {
                     return Ok(self);
                 }
                 self.stable_is_broken = matches!(entry.by, Actor::Person(_));
-                self.pending = Some(PendingRaise { weight: Weight::FULL, base_version: *base_version });
+                let by_person = self.stable_is_broken;
+                self.pending = Some(PendingRaise { weight: Weight::FULL, base_version: *base_version, by_person });
             }
             Event::Resumed { base_version } => {
                 let weight = self.phase.weight();
-                self.pending = (weight > self.in_force.weight).then_some(PendingRaise { weight, base_version: *base_version });
+                self.pending =
+                    (weight > self.in_force.weight).then_some(PendingRaise { weight, base_version: *base_version, by_person: true });
             }
             Event::WeightApplied { weight, version } => {
                 self.pending = None;
@@ -621,9 +625,10 @@ impl Rollout {
                 self.asked_to_judge = true;
             }
             Event::RollbackWithheld { restriction, contained, .. } => {
-                self.withheld = Some(restriction.clone());
-                if *contained {
+                self.withheld = Some((restriction.clone(), contained.is_some()));
+                if let Some(version) = contained {
                     self.pending = None;
+                    self.applied = Some(Applied { weight: Weight::ZERO, version: *version });
                     self.put_in_force(Weight::ZERO, entry.at);
                 }
             }

@@ -269,7 +269,7 @@ fn restrictions(book: &mut Book) {
     let (expected, contained) = (Kind::Maintenance { contain: false }, Kind::Maintenance { contain: true });
     book.decided("maintenance: a rollback is called for", &Story::stepping("{}").during(expected), &broken, 3);
     let cause = Cause::FoundContained;
-    let told = Story::stepping("{}").tell(3, Event::RollbackWithheld { cause, restriction: "maintenance-1".into(), contained: false });
+    let told = Story::stepping("{}").tell(3, Event::RollbackWithheld { cause, restriction: "maintenance-1".into(), contained: None });
     book.decided("maintenance: that was told", &told.during(expected), &broken, 3);
     book.decided("maintenance that contains: a rollback is called for", &Story::stepping("{}").during(contained), &broken, 3);
     let rule = r#"{"rule":{"kind":"not-worse"}}"#;

@@ -398,11 +398,11 @@ fn story(name: &str) -> Vec<(u64, String)> {
             book.begin(json!({"stable": {"flow_id": "b10e"}, "rollback": back}));
             book.raise(5.0, 1);
             let (cause, restriction) = (Cause::Requested { by: text("alarm"), reason: reason() }, text("maintenance-1"));
-            book.tell([Event::RollbackWithheld { cause: cause.clone(), restriction: restriction.clone(), contained: false }]);
+            book.tell([Event::RollbackWithheld { cause: cause.clone(), restriction: restriction.clone(), contained: None }]);
             book.tell([Event::BothFailing { weight: percent(5.0), reason: reason() }]);
             book.asked(Event::PromotionStarted { base_version: 2 });
             book.tell([Event::WeightApplied { weight: Weight::FULL, version: 3 }]);
-            book.tell([Event::RollbackWithheld { cause, restriction, contained: true }]);
+            book.tell([Event::RollbackWithheld { cause, restriction, contained: Some(4) }]);
             book.asked(Event::RollbackStarted { cause: Cause::Requested { by: text("ana"), reason: reason() } });
             for detour in [Detour::Ivr { id: text("ivr-1"), before: text("c0b") }, Detour::Emergency { id: text("group-1") }] {
                 book.tell([Event::LedAround { detour, reason: reason() }]);

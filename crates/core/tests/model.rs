@@ -17,11 +17,11 @@ use std::collections::{BTreeMap, BTreeSet};
 /// What each phase leaves to, by the name of the phases. Why `Contaminated` does not lead back to `Stepping` nor `Baking` to
 /// `AwaitingApproval`, and why `Finalizing` leads to `Aborted` and `AwaitingApproval` to `Paused`: docs/decisions/0015-phases.md.
 const MOVES: [(&str, &[&str]); 13] = [
-    ("Preparing", &["Stepping", "Baking", "Failed", "Aborted"]),
+    ("Preparing", &["Stepping", "Baking", "RollingBack", "Failed", "Aborted"]),
     ("Stepping", &["AwaitingApproval", "Paused", "Baking", "RollingBack", "Aborted", "Contaminated"]),
     ("AwaitingApproval", &["Stepping", "Paused", "Baking", "RollingBack", "Aborted", "Contaminated"]),
-    ("Paused", &["Stepping", "Baking", "RollingBack", "Aborted", "Contaminated"]),
-    ("Baking", &["Finalizing", "Paused", "RollingBack", "Aborted", "Contaminated"]),
+    ("Paused", &["Stepping", "Baking", "RollingBack", "Aborted", "Contaminated", "NeedsHuman"]),
+    ("Baking", &["Finalizing", "Paused", "RollingBack", "Aborted", "Contaminated", "NeedsHuman"]),
     ("Finalizing", &["Promoted", "NeedsHuman", "RollingBack", "Aborted"]),
     ("RollingBack", &["RolledBack", "NeedsHuman"]),
     ("Contaminated", &["Aborted"]),
@@ -90,8 +90,8 @@ fn alphabet() -> Vec<Event> {
         Event::Contaminated { reason: text() },
         Event::HumanNeeded { reason: text() },
         Event::Cleared { reason: text() },
-        Event::RollbackWithheld { cause: Cause::FoundContained, restriction: text(), contained: false },
-        Event::RollbackWithheld { cause: Cause::FoundContained, restriction: text(), contained: true },
+        Event::RollbackWithheld { cause: Cause::FoundContained, restriction: text(), contained: None },
+        Event::RollbackWithheld { cause: Cause::FoundContained, restriction: text(), contained: Some(9) },
         Event::LedAround { detour: Detour::Emergency { id: text() }, reason: text() },
         Event::Retargeted { version: version(), hash: text(), reason: text() },
     ];

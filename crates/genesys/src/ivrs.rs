@@ -88,7 +88,7 @@ impl<S: CredentialsSource, C: Clock> Genesys<S, C> {
     }
 }
 
-/// Looks that a change may take which somebody else's comes before.
+/// Looks that a change may take: one before, one after, one more where somebody else's came first.
 const TRIES: u32 = 3;
 
 impl<S: CredentialsSource, C: Clock> Entrances for Genesys<S, C> {
@@ -96,12 +96,24 @@ impl<S: CredentialsSource, C: Clock> Entrances for Genesys<S, C> {
         Ok(self.ivr(ivr).await?.open_flow)
     }
 
-    async fn lead(&self, ivr: &str, to: &str) -> Result<(), FlowError> {
-        self.on_latest(async |version| self.repoint(ivr, to, version).await, async || Ok(self.ivr(ivr).await?.version)).await?;
-        match self.ivr(ivr).await?.open_flow {
-            Some(flow) if flow == to => Ok(()),
-            other => Err(FlowError::TryLater(format!("ivr configuration {ivr} leads to {} and not to {to}", other.unwrap_or_default()))),
+    async fn lead(&self, ivr: &str, from: &str, to: &str) -> Result<(), FlowError> {
+        for _ in 0..TRIES {
+            let found = self.ivr(ivr).await?;
+            match found.open_flow.as_deref() {
+                Some(flow) if flow == to => return Ok(()),
+                Some(flow) if flow == from => {}
+                other => {
+                    let elsewhere = other.unwrap_or("no flow");
+                    return Err(FlowError::Refused(format!("ivr configuration {ivr} leads to {elsewhere} by now, and is left so")));
+                }
+            }
+            // Whatever comes of it, what is read next decides.
+            match self.repoint(ivr, to, found.version).await {
+                Ok(_) | Err(Error::Conflict { .. }) => {}
+                Err(error) => return Err(error.into()),
+            }
         }
+        Err(FlowError::TryLater(format!("ivr configuration {ivr} does not read back as leading to {to}")))
     }
 
     async fn emergency(&self, group: &str) -> Result<bool, FlowError> {
@@ -109,29 +121,17 @@ impl<S: CredentialsSource, C: Clock> Entrances for Genesys<S, C> {
     }
 
     async fn declare_emergency(&self, group: &str) -> Result<(), FlowError> {
-        let version = async || Ok(self.emergency_group(group).await?.version);
-        self.on_latest(async |version| self.set_emergency(group, true, version).await, version).await?;
-        match self.emergency_group(group).await?.enabled {
-            true => Ok(()),
-            false => Err(FlowError::TryLater(format!("emergency group {group} does not read back as declared"))),
-        }
-    }
-}
-
-impl<S: CredentialsSource, C: Clock> Genesys<S, C> {
-    /// Changes what has a version; whoever changed it meanwhile is looked at again.
-    async fn on_latest<T>(
-        &self,
-        change: impl AsyncFn(i64) -> Result<T, Error>,
-        version: impl AsyncFn() -> Result<i64, Error>,
-    ) -> Result<T, Error> {
-        let mut tries = 1;
-        loop {
-            match change(version().await?).await {
-                Err(Error::Conflict { .. }) if tries < TRIES => tries += 1,
-                outcome => return outcome,
+        for _ in 0..TRIES {
+            let found = self.emergency_group(group).await?;
+            if found.enabled {
+                return Ok(());
+            }
+            match self.set_emergency(group, true, found.version).await {
+                Ok(_) | Err(Error::Conflict { .. }) => {}
+                Err(error) => return Err(error.into()),
             }
         }
+        Err(FlowError::TryLater(format!("emergency group {group} does not read back as declared")))
     }
 }
 
