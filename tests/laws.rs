@@ -208,8 +208,7 @@ impl Soup {
 
     /// One kind of call ails for some minutes.
     fn ail(&mut self) -> String {
-        // Within the next minute: whoever gave a write up writes again by then.
-        let late = Fault::Late(self.rng.usize(1..20));
+        let late = Fault::Late(self.rng.usize(1..300));
         let (call, fault) = match (self.strategy, self.rng.u32(..5)) {
             (Strategy::Pointer, 0 | 1) => ("rows.point", late),
             (Strategy::Pointer, 2) => ("rows.pointer", Fault::Stale),
@@ -315,9 +314,10 @@ impl Soup {
                 format!("a hand sets {flow} to `{text}`")
             }
             71 => {
+                // As nobody writes it again before the next tick: see the open question on versions that start again.
+                self.stage.world.state().land_all();
                 self.stage.world.state().person_deletes(&name(flow));
                 self.calm = 0;
-                // As nobody writes it again before the next tick: see the open question on versions that start again.
                 self.minute();
                 format!("a hand deletes the percentage of {flow}")
             }

@@ -226,3 +226,18 @@ fn a_row_that_reads_as_before_its_raise_is_taken_back_all_the_same() {
     stage.minute();
     stage.assert_lawful();
 }
+
+#[test]
+fn a_raise_that_was_written_twice_and_lands_over_a_hand_does_not_count() {
+    let mut stage = interrupted(prepared, is_commit_of("StepStarted"), |stage| {
+        stage.world.state().ailing.insert("parameters.put_percentage", Fault::Late(1_000_000));
+    });
+    assert!(stage.rollout(FLOW).pending.is_some(), "{}", stage.story());
+    stage.world.state().ailing.clear();
+    stage.until(3, |s| s.offered(FLOW) == 5.0);
+    stage.world.state().person_sets(&name(FLOW), "2");
+    stage.world.state().land_all();
+    stage.minute();
+    assert_eq!((stage.phase(FLOW).name(), stage.offered(FLOW)), ("Paused", 2.0), "{}", stage.story());
+    stage.assert_lawful();
+}

@@ -239,7 +239,9 @@ impl State {
     /// Whether the canary flow runs what fails hardly ever, by even counts, as far as this world knows.
     fn runs_healthy(&self, rollout: &Rollout) -> bool {
         let Traffic { elsewhere, noise, behavior, .. } = &self.traffic;
-        if *elsewhere || noise.is_some() {
+        // A branch that does not do its work has failed, hang-ups and all; with all calls on it there is none to compare it with.
+        let alone = rollout.plan.strategy == Strategy::InFlow && rollout.weights.iter().any(|before| before.weight == Weight::FULL);
+        if *elsewhere || noise.is_some() || alone {
             return false;
         }
         let healthy = |configuration: &str| behavior[configuration].error < 0.05;

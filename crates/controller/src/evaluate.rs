@@ -836,11 +836,12 @@ async fn under_lease<L: Ledger, P: Parameters, A: Rows, N, C: Clock>(
         *version = base_version;
     }
     if let Some(mut event) = visit.decision.event(base_version) {
-        if let (Event::Paused { version: Some(version), .. }, Some(pending)) = (&event, visit.rollout().pending)
-            && *version > pending.base_version + 1
+        if let Event::Paused { weight, version: Some(version), .. } = &event
+            && let Some(base) = raised_since(visit.rollout(), *weight)
+            && *version > base + 1
         {
-            // More than one write since our intent: what is seen may be our own raise, landed late over a person's value.
-            event = overwritten(ports.parameters, &flow, visit, *version).await;
+            // More than one write since then: what is seen may be our own raise, landed late over a person's value.
+            event = overwritten(ports.parameters, &flow, visit, base, *version).await;
         }
         let entry = entry(visit, event, now, ports.clock.now());
         visit.opened = record(ports.ledger, &flow, &visit.opened, Authority::Lease(lease.clone()), entry).await?;
@@ -924,7 +925,7 @@ async fn project<L: Ledger, P: Parameters, A, N, C: Clock>(
     };
     let event = match version == pending.base_version + 1 {
         true => Event::WeightApplied { weight: pending.weight, version },
-        false => overwritten(ports.parameters, &flow, visit, version).await,
+        false => overwritten(ports.parameters, &flow, visit, pending.base_version, version).await,
     };
     let why = match &event {
         Event::Paused { reason, .. } => reason.clone(),
@@ -936,13 +937,20 @@ async fn project<L: Ledger, P: Parameters, A, N, C: Clock>(
     Ok(())
 }
 
+/// The version of the percentage after which a write of this weight may be ours: a raise on its way, or one that was written twice.
+fn raised_since(rollout: &Rollout, weight: Weight) -> Option<i64> {
+    match (rollout.pending, rollout.applied) {
+        (Some(pending), _) => Some(pending.base_version),
+        (None, applied) => applied.filter(|applied| applied.weight == weight).map(|applied| applied.version),
+    }
+}
+
 fn is_withheld(decision: &Decision) -> bool {
     matches!(decision, Decision::Withhold { .. } | Decision::Hold(HoldReason::Withheld(_)))
 }
 
 /// Somebody wrote between our read and our raise: the lowest value a person wrote wins, and the rollout waits for them.
-async fn overwritten(parameters: &impl Parameters, flow: &FlowName, visit: &Visit, version: i64) -> Event {
-    let base = visit.rollout().pending.map_or(0, |p| p.base_version);
+async fn overwritten(parameters: &impl Parameters, flow: &FlowName, visit: &Visit, base: i64, version: i64) -> Event {
     let written = parameters.history(flow).await.unwrap_or_default();
     let lowest = written.iter().filter(|(_, v)| *v > base && *v <= version).map(|(text, _)| text.parse().unwrap_or(Weight::ZERO)).min();
     // What cannot be read back is taken for the most careful hand.
