@@ -34,12 +34,12 @@ pub(crate) fn effect(alert: &Alert) -> Effect {
     match (alert.incident_type.as_str(), alert.severity) {
         ("AUTO_ROLLBACK_TRIGGERED" | "ROLLBACK_TRIGGERED", _) => Trigger(Impact::Medium),
         ("HUMAN_NEEDED" | "ROLLOUT_CONTAMINATED" | "ROLLBACK_ADVISED", _) => Trigger(Impact::High),
+        // The rollback is over, and whoever takes the way around out again closes the incident.
+        ("STILL_LED_AROUND", _) => Trigger(Impact::Medium),
         ("BOTH_COHORTS_FAIL" | "CALLS_LED_AROUND", _) => Trigger(Impact::High),
         // One incident a day, which a person closes: no alert says that a storm is over.
         ("ALERT_STORM", _) => Trigger(Impact::High),
 
-        // Not so while calls are led around the canary: whoever takes that out again closes it.
-        ("ROLLED_BACK", Severity::Critical) => Inform,
         ("ROLLED_BACK" | "CLEARED" | "ROLLOUT_FINISHED" | "ROLLOUT_ABORTED", _) => Resolve,
         // Not so while calls stay on the canary: then it is a warning.
         ("OBSERVATION_ENDED", Severity::Info) => Resolve,

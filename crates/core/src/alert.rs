@@ -309,7 +309,7 @@ fn words(rollout: &Rollout, event: &Event) -> (&'static str, Severity, String, &
         ),
         // Callers are safe, and what leads them around the canary is still there.
         Event::RollbackFinished { version } if rollout.restoration.detour.is_some() => (
-            "ROLLED_BACK",
+            "STILL_LED_AROUND",
             Critical,
             format!("the canary flow runs version {version} again; calls are still led around it"),
             "take the way around out again, as the reason says, and close the incident",
