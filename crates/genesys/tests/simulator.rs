@@ -3,7 +3,7 @@
 
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
-use serin_controller::ports::{Analytics, Changed, Clock, CohortFlows, Ended, FlowError, Flows, Pointer, Preflight, Rows};
+use serin_controller::ports::{Analytics, Changed, Clock, CohortFlows, Ended, Entrances, FlowError, Flows, Pointer, Preflight, Rows};
 use serin_core::cohort::{Labels, Split, SplitKey, Stickiness};
 use serin_core::measurement::{Comparison, Window, merge, total};
 use serin_core::rollout::{Outcomes, WayBack};
@@ -311,6 +311,29 @@ async fn an_ivr_configuration_is_led_elsewhere_unless_somebody_was_faster() {
     let declared = genesys.set_emergency(EMERGENCY, true, group.version).await.unwrap();
     assert!(declared.enabled && !group.enabled && !group.flows.is_empty() && declared.flows == group.flows);
     assert!(matches!(genesys.set_emergency(EMERGENCY, false, group.version).await, Err(Error::Conflict { .. })));
+}
+
+#[tokio::test]
+async fn calls_are_led_around_a_canary_once_and_never_away_from_where_a_person_led_them() {
+    let base = start().await;
+    let genesys = client(&base);
+    let conflict = |path: String| json!({"kind": "version_conflict", "path": path});
+    let leads_to = async || genesys.open_hours(MAIN_IVR_IVR).await.unwrap().unwrap();
+    // Somebody is faster the first time.
+    fault(&base, conflict(format!("/api/v2/architect/ivrs/{MAIN_IVR_IVR}"))).await;
+    genesys.lead(MAIN_IVR_IVR, MAIN_IVR_COP, MAIN_IVR_STABLE).await.unwrap();
+    assert_eq!(leads_to().await, MAIN_IVR_STABLE);
+    let version = genesys.ivr(MAIN_IVR_IVR).await.unwrap().version;
+    genesys.lead(MAIN_IVR_IVR, MAIN_IVR_COP, MAIN_IVR_STABLE).await.unwrap();
+    assert_eq!(genesys.ivr(MAIN_IVR_IVR).await.unwrap().version, version, "it leads there, and nothing is written");
+    let elsewhere = genesys.lead(MAIN_IVR_IVR, MAIN_IVR_COP, MAIN_IVR_CANARY).await.unwrap_err();
+    assert!(matches!(&elsewhere, FlowError::Refused(said) if said.contains(MAIN_IVR_STABLE)), "{elsewhere}");
+    assert_eq!(leads_to().await, MAIN_IVR_STABLE);
+
+    assert!(!genesys.emergency(EMERGENCY).await.unwrap());
+    fault(&base, conflict(format!("/api/v2/architect/emergencygroups/{EMERGENCY}"))).await;
+    genesys.declare_emergency(EMERGENCY).await.unwrap();
+    assert!(genesys.emergency(EMERGENCY).await.unwrap());
 }
 
 #[tokio::test]
