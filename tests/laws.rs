@@ -309,7 +309,10 @@ impl Soup {
             64..71 if self.strategy == Strategy::Pointer && self.rng.u32(..3) == 0 => self.edit_row(flow),
             64..71 => {
                 let text = ["0", "2", "5", "10", "25", "50", "100", "abc", "", " 3 "][self.rng.usize(..10)];
-                self.stage.world.state().person_sets(&name(flow), text);
+                // One that was deleted is first written by Serin again: see the open question on versions that start again.
+                if self.stage.percentage(flow).is_some() {
+                    self.stage.world.state().person_sets(&name(flow), text);
+                }
                 self.calm = 0;
                 format!("a hand sets {flow} to `{text}`")
             }
@@ -480,7 +483,7 @@ impl Soup {
             match self.rng.u32(..6) {
                 0 => drop(self.stage.person(flow, Action::Abort)),
                 1 => drop(self.stage.person(flow, Action::Rollback)),
-                2 => self.stage.world.state().person_sets(&name(flow), "0"),
+                2 if self.stage.percentage(flow).is_some() => self.stage.world.state().person_sets(&name(flow), "0"),
                 _ => {}
             }
             self.stage.minute();

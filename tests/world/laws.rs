@@ -181,9 +181,9 @@ impl State {
         // Where restrictions cannot be read, everything that fails is taken back.
         let readable = self.faults.is_empty() && self.chaos.is_none();
         let blames = readable && matches!(last.event, Event::RollbackStarted { cause: Cause::Breach(_) });
-        // Where all callers have it by its publication it only begins to be watched.
-        let unsplit = self.rollout(flow).is_some_and(|r| r.is_unsplit());
-        let rises = matches!(last.event, Event::StepStarted { .. } | Event::PromotionStarted { .. }) && !unsplit;
+        // Where the version was published to everybody, the promotion only begins the watch.
+        let splits = self.rollout(flow).is_some_and(|rollout| !rollout.is_unsplit());
+        let rises = splits && matches!(last.event, Event::StepStarted { .. } | Event::PromotionStarted { .. });
         if rises || (blames && maintenance(&restricted).is_some()) {
             self.violated(9, format!("{flow}: {} by {} within {restricted:?}", last.event.name(), last.by));
         }
