@@ -445,3 +445,34 @@ fn no_deadline_takes_calls_back_to_a_stable_flow_that_is_broken() {
     assert_eq!(stage.offered(FLOW), 0.0);
     stage.assert_lawful();
 }
+
+#[test]
+fn a_fix_published_into_the_canary_and_an_alarm_take_nothing_back_to_a_broken_stable_flow() {
+    let mut stage = sent_to_canary();
+    let request = RollbackRequest {
+        flow: name(FLOW),
+        rollout: None,
+        reason: "errors above 5 %".into(),
+        requested_by: "alarm ivr-errors".into(),
+        at: None,
+        by_alarm: true,
+    };
+    let sent = stage.world.state().wall();
+    stage.serve(&request, sent).unwrap().unwrap();
+    stage.world.state().flows.get_mut("main_ivr-canary").unwrap().publish_by_hand("17.0", "Pat");
+    stage.until_phase(FLOW, "NeedsHuman", 5);
+    assert_eq!(stage.offered(FLOW), 100.0);
+}
+
+#[test]
+fn a_raise_that_was_recorded_before_a_freeze_waits_for_its_end() {
+    let mut stage = at_25_percent("15.0");
+    stage.world.state().outages.insert("parameters.put_percentage");
+    stage.until(60, |s| s.rollout(FLOW).pending.is_some());
+    restrict(&stage, Kind::Freeze, None, 10);
+    stage.world.state().outages.clear();
+    (0..8).for_each(|_| stage.minute());
+    assert_eq!(stage.offered(FLOW), 25.0);
+    stage.until(8, |s| s.offered(FLOW) > 25.0);
+    stage.assert_lawful();
+}

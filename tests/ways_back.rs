@@ -184,15 +184,7 @@ fn a_write_that_fails_once_leads_no_ivr_anywhere() {
 #[test]
 fn where_all_callers_have_a_version_that_cannot_be_taken_back_the_armed_emergency_is_declared() {
     for group in [true, false] {
-        let mut stage = stage();
-        stage.world.state().traffic.way = Way::Direct;
-        let later = stage.world.state().now + minutes(120);
-        stage.world.advance_to(later);
-        let plan = Plan { strategy: Strategy::PublishWatch, stable: None, ..plan("15.0", armed(false, group)) };
-        plan.check().unwrap();
-        stage.start(plan).unwrap();
-        stage.until_phase(FLOW, "Baking", 30);
-        canary(&stage, |flow| flow.publish_fails = 100);
+        let mut stage = published_to_all(armed(false, group));
         stage.person(FLOW, Action::Rollback).unwrap().unwrap();
         stage.until_phase(FLOW, "NeedsHuman", 8);
         assert_eq!(stage.world.state().emergencies["group-1"], group);
@@ -257,15 +249,17 @@ fn where_the_halt_marker_stands_no_ivr_is_led_anywhere() {
 #[test]
 fn an_ivr_that_a_person_led_elsewhere_is_left_to_them() {
     let mut stage = stage();
-    at_25_percent(&mut stage, plan("15.0", armed(true, false)));
+    at_25_percent(&mut stage, plan("15.0", armed(true, true)));
     without_parameters(&mut stage);
     stage.world.state().ivrs.insert("ivr-1".into(), "announcement".into());
     (0..4).for_each(|_| stage.minute());
-    assert_eq!(stage.world.state().ivrs["ivr-1"], "announcement");
+    let state = stage.world.state();
+    assert_eq!((state.ivrs["ivr-1"].as_str(), state.emergencies["group-1"]), ("announcement", false));
+    drop(state);
 }
 
 #[test]
-fn calls_that_were_led_around_by_a_run_that_died_before_saying_so_are_told_of() {
+fn calls_that_were_led_around_by_a_run_that_died_before_saying_so_are_spoken_of() {
     let mut stage = stage();
     at_25_percent(&mut stage, plan("15.0", armed(true, false)));
     without_parameters(&mut stage);
@@ -279,7 +273,61 @@ fn calls_that_were_led_around_by_a_run_that_died_before_saying_so_are_told_of() 
     canary(&stage, |flow| flow.locked_by = None);
     stage.executor = true;
     stage.until_phase(FLOW, "RolledBack", 6);
-    assert!(stage.alerts().iter().any(|alert| alert.incident_type == "CALLS_LED_AROUND"), "{}", stage.story());
+    let said = stage.alerts().last().unwrap().reason.clone();
+    assert!(said.contains("IVR ivr-1 leads to the stable flow itself, by Serin or by hand"), "{said}");
+}
+
+#[test]
+fn where_nobody_can_see_the_parameters_nothing_is_led_anywhere() {
+    let mut stage = stage();
+    at_25_percent(&mut stage, plan("15.0", armed(true, true)));
+    without_parameters(&mut stage);
+    stage.world.state().outages.insert("parameters.read");
+    (0..4).for_each(|_| stage.minute());
+    let state = stage.world.state();
+    assert_eq!((state.ivrs["ivr-1"].as_str(), state.emergencies["group-1"]), ("cop", false));
+}
+
+/// All callers have version 15.0, and the version before cannot be published.
+fn published_to_all(rollback: WayBack) -> Stage {
+    let mut stage = stage();
+    stage.world.state().traffic.way = Way::Direct;
+    let later = stage.world.state().now + minutes(120);
+    stage.world.advance_to(later);
+    let plan = Plan { strategy: Strategy::PublishWatch, stable: None, ..plan("15.0", rollback) };
+    plan.check().unwrap();
+    stage.start(plan).unwrap();
+    stage.until_phase(FLOW, "Baking", 30);
+    canary(&stage, |flow| flow.publish_fails = 100);
+    stage
+}
+
+#[test]
+fn silence_declares_no_emergency() {
+    let mut stage = published_to_all(armed(false, true));
+    stage.world.state().traffic.silent = true;
+    stage.until_phase(FLOW, "NeedsHuman", 200);
+    assert!(!stage.world.state().emergencies["group-1"], "{}", stage.story());
+    stage.assert_lawful();
+}
+
+#[test]
+fn a_publication_that_lands_after_it_was_called_back_is_put_back() {
+    let mut stage = stage();
+    stage.world.state().traffic.way = Way::Direct;
+    let later = stage.world.state().now + minutes(120);
+    stage.world.advance_to(later);
+    let plan = Plan { strategy: Strategy::PublishWatch, stable: None, ..plan("15.0", WayBack::default()) };
+    stage.start(plan).unwrap();
+    stage.world.state().outages.insert("flows.publish");
+    stage.until(5, |s| s.rollout(FLOW).snapshot.is_some());
+    stage.person(FLOW, Action::Rollback).unwrap().unwrap();
+    stage.world.state().outages.clear();
+    stage.minute();
+    // The run that was overtaken.
+    canary(&stage, |flow| flow.publish_by_hand("15.0", "serin"));
+    stage.until_phase(FLOW, "RolledBack", 5);
+    assert_eq!(canary(&stage, |flow| flow.runs().to_owned()), "13.0", "{}", stage.story());
 }
 
 #[test]

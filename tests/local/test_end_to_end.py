@@ -342,3 +342,11 @@ def test_what_stable_ran_is_kept_in_the_bucket_before_anything_is_changed(play):
     key, _, version = rest.partition("?versionId=")
     kept = play.aws.client("s3").get_object(Bucket=bucket, Key=key, VersionId=version)["Body"].read().decode()
     assert bucket == play.aws.outputs["ExportBucket"] and key.startswith(f"{demo.FLOW}/r-") and "inboundCall:" in kept
+
+
+def test_a_rollback_by_command_restores_the_flow_without_any_tick(play):
+    stepping(play)
+    done = play.serin("rollback", demo.FLOW, "--reason", "callers complain")
+    assert not done.stderr and float(play.aws.parameter(PERCENTAGE)) == 0
+    assert until(lambda: events(play)[-1] == "RollbackFinished", 30)
+    assert until(lambda: "ROLLBACK_TRIGGERED" in {alert["incident_type"] for alert in arrived(play)})

@@ -1,6 +1,7 @@
 """Fifty writers at once on the ledger's table: the Rust tests in `crates/aws/tests/store.rs`, against the deployed stack."""
 
 import re
+import os
 import subprocess
 
 import stack
@@ -17,6 +18,7 @@ def test_of_fifty_writers_at_once_exactly_one_wins_each_round(aws):
         AWS_ACCESS_KEY_ID=stack.ROOT_KEYS["aws_access_key_id"],
         AWS_SECRET_ACCESS_KEY=stack.ROOT_KEYS["aws_secret_access_key"],
         LEDGER_TABLE=scratch,
+        **{name: value for name, value in os.environ.items() if name in ("CARGO_HOME", "RUSTUP_HOME")},
     )
     command = "cargo test --workspace --locked --quiet --test store -- --ignored --nocapture --test-threads 1".split()
     played = subprocess.run(command, cwd=stack.ROOT, env=env, capture_output=True, text=True, timeout=600)

@@ -325,9 +325,10 @@ def test_exports_are_written_by_the_executor_and_read_by_no_function(resources):
     assert (where, statement["Action"], statement["Resource"]) == ("RollbackExecutorRole", "s3:PutObject", {"Fn::Sub": "${Exports.Arn}/*"})
 
 
-def test_the_stack_owns_no_parameter_and_no_secret(resources):
+def test_the_stack_owns_no_value_of_a_rollout_and_no_secret(resources):
     """A value of the stack would be written back by the next deploy, in the middle of a rollout."""
-    assert not of_type(resources, "AWS::SSM::Parameter")
+    ((_, topics),) = of_type(resources, "AWS::SSM::Parameter").items()
+    assert (topics["Name"], topics["Type"]) == ({"Fn::Sub": "/serin/${Stage}/topics"}, "String")
     assert not of_type(resources, "AWS::SecretsManager::Secret")
 
 

@@ -17,13 +17,13 @@ impl Entrances for Process {
         self.step("entrances.open_hours", ivr, later, look).await
     }
 
-    async fn lead(&self, ivr: &str, from: &str, to: &str) -> Result<(), FlowError> {
+    async fn lead(&self, ivr: &str, from: &str, to: &str) -> Result<bool, FlowError> {
         let lead = |s: &mut State| match s.ivrs.get_mut(ivr) {
             Some(flow) if flow == from || flow == to => {
                 *flow = to.to_owned();
-                Ok(())
+                Ok(true)
             }
-            Some(flow) => Err(FlowError::Refused(format!("{ivr} leads to {flow}"))),
+            Some(_) => Ok(false),
             None => Err(gone(ivr)),
         };
         self.step("entrances.lead", format!("{ivr} {to}"), later, lead).await

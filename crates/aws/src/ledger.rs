@@ -281,15 +281,12 @@ impl Ledger for DynamoLedger {
     async fn known_good(&self, flow: &FlowName, genesys_flow: &str) -> Result<Vec<KnownGood>, LedgerError> {
         let good = good_key(genesys_flow);
         let items = self.query(flow_key(flow), good.clone(), format!("{good}~")).await?;
+        // One that cannot be read is none: there may be others.
         let read = |item: &Item| {
-            Ok(KnownGood {
-                flow: genesys_flow.to_owned(),
-                version: string(item, "version")?,
-                hash: string(item, "configuration")?,
-                healthy_at: time(item, "healthy_at").unwrap_or_default(),
-            })
+            let (version, hash) = (string(item, "version").ok()?, string(item, "configuration").ok()?);
+            Some(KnownGood { flow: genesys_flow.to_owned(), version, hash, healthy_at: time(item, "healthy_at")? })
         };
-        items.iter().rev().map(read).collect()
+        Ok(items.iter().rev().filter_map(read).collect())
     }
 
     async fn keep_export(&self, name: &str, export: &str) -> Result<Option<String>, LedgerError> {

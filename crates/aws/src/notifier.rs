@@ -19,6 +19,19 @@ impl SnsNotifier {
     pub fn new(config: &Config, alerts: String, rollback: String) -> SnsNotifier {
         SnsNotifier { client: aws_sdk_sns::Client::new(config), alerts, rollback }
     }
+
+    /// With the topics of a stage, as its stack names them in `/serin/{stage}/topics`.
+    pub async fn of_stage(config: &Config, stage: &str) -> Result<SnsNotifier, String> {
+        let name = format!("/serin/{stage}/topics");
+        let read = aws_sdk_ssm::Client::new(config).get_parameter().name(&name).send().await;
+        let read = read.map_err(|e| format!("parameter {name}: {}", crate::said(e)))?;
+        let value = read.parameter.and_then(|parameter| parameter.value).unwrap_or_default();
+        let topics: serde_json::Value = serde_json::from_str(&value).map_err(|e| format!("parameter {name}: {e}"))?;
+        match (topics["alerts"].as_str(), topics["rollback"].as_str()) {
+            (Some(alerts), Some(rollback)) => Ok(SnsNotifier::new(config, alerts.to_owned(), rollback.to_owned())),
+            _ => Err(format!("parameter {name} does not name both topics; deploy the stack again")),
+        }
+    }
 }
 
 impl Notifier for SnsNotifier {

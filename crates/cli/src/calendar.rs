@@ -94,7 +94,7 @@ impl Hands<'_> {
         let id = format!("{}-{}", kind.name(), self.now.as_millisecond());
         let restriction = Restriction { id, kind, flow: period.flow, when, reason: period.why.reason, by: period.why.by, ended: None };
         self.ledger.restrict(&restriction).await?;
-        println!("{restriction}\n`serin maintenance end {}` ends it before its time", restriction.id);
+        println!("{restriction}\n`serin maintenance end {} --reason …` ends it before its time", restriction.id);
         Ok(())
     }
 
@@ -132,7 +132,8 @@ impl Hands<'_> {
             return self.lift(STOP, why).await;
         }
         let done = stop_all(self.ledger, self.parameters, self.genesys, &serin_aws::WallClock, &self.request(why)).await?;
-        println!("nothing starts or rises until `serin stop-all --end`");
+        println!("nothing starts or rises until `serin stop-all --end --reason …`");
+        self.tell().await;
         let mut undone = 0;
         for (flow, stopped) in &done {
             match stopped {
@@ -145,7 +146,10 @@ impl Hands<'_> {
         }
         match undone {
             0 => Ok(()),
-            _ => Err(anyhow!("{undone} of {} rollouts were not taken back: ask again, or set their percentage to 0 by hand", done.len())),
+            _ => Err(anyhow!(
+                "{undone} of {} rollouts were not taken back: ask again, or set their percentage to 0 by hand (`serin rollback` where one flow gets its next version)",
+                done.len()
+            )),
         }
     }
 }

@@ -13,9 +13,10 @@ mod verify;
 use anyhow::{Context, anyhow};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use jiff::Timestamp;
-use serin_aws::{DynamoLedger, ParameterStore, WallClock};
+use serin_aws::{DynamoLedger, ParameterStore, SnsNotifier, WallClock};
 use serin_controller::evaluate::recall;
 use serin_controller::intervene::{Action, Gate, Request, gate, intervene, start};
+use serin_controller::outbox;
 use serin_controller::ports::{Ledger, Parameters};
 use serin_controller::record::open;
 use serin_core::calendar::Kind;
@@ -313,6 +314,7 @@ async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
             let (flow, expected) = (plan.flow.clone(), plan::expected(&plan.policy));
             let id = start(&ledger, &parameters, &WallClock, plan, &hands.request(why)).await?;
             println!("{flow}: rollout {id} opened; `serin status {flow}` shows where it stands");
+            hands.tell().await;
             if let Some(expected) = expected {
                 println!("{expected}");
             }
@@ -405,7 +407,16 @@ impl Hands<'_> {
         let request = self.request(on.why);
         let rollout = intervene(self.ledger, self.parameters, self.genesys, &WallClock, &on.flow, action, &request).await?;
         println!("{}: rollout {} stands at {}", on.flow, rollout.id, rollout.phase);
+        self.tell().await;
         Ok(())
+    }
+
+    /// Publishes what was recorded, and wakes the executor. What cannot be published from here is at the next tick.
+    async fn tell(&self) {
+        match SnsNotifier::of_stage(self.genesys.aws, self.stage).await {
+            Ok(notifier) => drop(outbox::send_few(self.ledger, &notifier).await),
+            Err(reason) => eprintln!("note: alerts and the executor's wake-up go out with the next tick, within a minute: {reason}"),
+        }
     }
 }
 

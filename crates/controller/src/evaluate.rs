@@ -733,7 +733,12 @@ async fn record_and_apply<L: Ledger, P: Parameters, A: Rows, N, C: Clock>(
         && let Err(error) = pause_on_stable(ports, tick, visit).await
     {
         visit.trouble.push(format!("calls were not taken to stable, tried again at the next tick: {error}"));
-        return Ok(());
+        let Decision::Withhold { restriction, contain, .. } = &mut visit.decision else { return Ok(()) };
+        *contain = false;
+        let told = visit.opened.rollout.as_ref().and_then(|r| r.withheld.as_ref());
+        if told.is_some_and(|(told, _)| told == restriction) {
+            return Ok(());
+        }
     }
     let wall = ports.clock.now();
     let lease = ports.ledger.lease(&flow, &tick.run, wall, wall + LEASE_FOR).await?;
@@ -751,9 +756,12 @@ async fn pause_on_stable<L, P: Parameters, A: Rows, N, C>(
     visit: &mut Visit,
 ) -> Result<(), String> {
     let version = ports.parameters.put_percentage(&visit.active.flow, Weight::ZERO, false).await.map_err(|e| e.to_string())?;
-    pointer::to_stable(ports.analytics, visit.rollout(), version, &tick.stage).await.map_err(|e| e.to_string())?;
     let seen = visit.seen.clone().unwrap_or_default();
     visit.seen = Ok(Seen { percentage: Some((Weight::ZERO.to_string(), version)), ..seen });
+    // The row follows at every tick until it does.
+    if let Err(error) = pointer::to_stable(ports.analytics, visit.rollout(), version, &tick.stage).await {
+        visit.trouble.push(error.to_string());
+    }
     Ok(())
 }
 
@@ -910,8 +918,8 @@ async fn project<L: Ledger, P: Parameters, A, N, C: Clock>(
     let Some(pending) = visit.rollout().pending else { return Ok(()) };
     let version = match standing(visit.rollout(), &seen) {
         Standing::RaiseDone { version } => version,
-        // Nothing rises on a failed verdict, also where it is not acted on; but for what a person asked for.
-        Standing::RaisePending if is_withheld(&visit.decision) && !pending.by_person => return Ok(()),
+        // Nothing rises on a failed verdict that is not acted on, or in a freeze; but for what a person asked for.
+        Standing::RaisePending if (is_withheld(&visit.decision) || !visit.restricted.is_empty()) && !pending.by_person => return Ok(()),
         Standing::RaisePending if lease.until.duration_since(ports.clock.now()) > RAISE_MARGIN => {
             match ports.parameters.put_percentage(&flow, pending.weight, true).await {
                 Ok(version) => version,

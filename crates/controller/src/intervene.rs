@@ -8,6 +8,7 @@ use serin_core::calendar::{Kind, Restriction, When, in_force};
 use serin_core::phase::{Event, Phase};
 use serin_core::rollout::{Actor, Cause, Finalize, FlowName, Plan, Rollout, Strategy};
 use serin_core::weight::Weight;
+use std::collections::BTreeMap;
 use std::fmt;
 
 /// Cooldown after a rollback: no rollout starts in it.
@@ -284,22 +285,47 @@ pub async fn stop_all(
 ) -> Result<Vec<(FlowName, Result<Rollout, InterventionError>)>, LedgerError> {
     // First, so that nothing rises or starts while the flows are gone through.
     ledger.restrict(&stop(request)).await?;
-    let mut done = Vec::new();
+    let (mut done, mut open_ones) = (Vec::new(), Vec::new());
     for active in ledger.active().await? {
-        let rollout = match open(ledger, &active.flow).await {
-            Ok(opened) => opened.rollout.filter(|r| !r.is_off_the_canary() && r.phase != Phase::Promoted),
+        match open(ledger, &active.flow).await {
+            Ok(opened) => open_ones.extend(opened.rollout.filter(|r| r.has_stepped || !r.phase.is_terminal())),
             // One flow's trouble is not the next one's.
-            Err(error) => {
-                done.push((active.flow, Err(error.into())));
-                continue;
-            }
-        };
-        let Some(rollout) = rollout else { continue };
+            Err(error) => done.push((active.flow, Err(error.into()))),
+        }
+    }
+    // What was promoted is nobody's rollout any more.
+    open_ones.retain(|rollout| rollout.phase != Phase::Promoted);
+    // All calls first, also of those whose record says that they are back; then flow by flow.
+    let split: Vec<&Rollout> = open_ones.iter().filter(|r| r.has_stepped && !r.is_unsplit()).collect();
+    let mut seen = Vec::with_capacity(split.len());
+    for rollout in &split {
+        seen.push(parameters.read(&rollout.plan.flow).await.ok());
+    }
+    let targets = split.iter().zip(&seen).map(|(rollout, seen)| Target { flow: &rollout.plan.flow, rollout, seen: seen.as_ref() });
+    let targets: Vec<Target<'_>> = targets.collect();
+    let contained = contain(parameters, rows, &request.stage, &targets).await;
+    let failed: BTreeMap<String, String> = split
+        .iter()
+        .zip(contained)
+        .filter_map(|(rollout, contained)| contained.err().map(|error| (rollout.id.clone(), error.to_string())))
+        .collect();
+    for rollout in open_ones {
+        let flow = rollout.plan.flow.clone();
         // Where all callers have the version by its publication, or stable may have it already, there is only the version before.
         let published = rollout.is_unsplit() && (rollout.phase != Phase::Preparing || rollout.snapshot.is_some());
         let action = if published || rollout.stable_touched.is_some() { Action::Rollback } else { Action::Abort };
-        let stopped = intervene(ledger, parameters, rows, clock, &active.flow, action, request).await;
-        done.push((active.flow, stopped));
+        let stopped = match rollout.is_off_the_canary() {
+            true if rollout.is_unsplit() && !rollout.phase.is_finished() => Err(InterventionError::Refused(format!(
+                "flow {flow}: rollout {} stands at {}, and callers get its version until the one before is published",
+                rollout.id, rollout.phase
+            ))),
+            true => match failed.get(&rollout.id) {
+                Some(error) => Err(InterventionError::Refused(format!("flow {flow}: calls may still go to the canary: {error}"))),
+                None => continue,
+            },
+            false => intervene(ledger, parameters, rows, clock, &flow, action, request).await,
+        };
+        done.push((flow, stopped));
     }
     Ok(done)
 }

@@ -401,8 +401,8 @@ pub trait Flows {
 pub trait Entrances {
     /// The flow that the open hours of an IVR configuration lead to.
     fn open_hours(&self, ivr: &str) -> impl Future<Output = Result<Option<String>, FlowError>>;
-    /// Leads them from one flow to another, and reads that back. `Refused` if they lead elsewhere by now: somebody knows why.
-    fn lead(&self, ivr: &str, from: &str, to: &str) -> impl Future<Output = Result<(), FlowError>>;
+    /// Leads them from one flow to another, and reads that back; `false` if they lead elsewhere by now, for somebody knows why.
+    fn lead(&self, ivr: &str, from: &str, to: &str) -> impl Future<Output = Result<bool, FlowError>>;
     /// Whether the emergency of a group is declared.
     fn emergency(&self, group: &str) -> impl Future<Output = Result<bool, FlowError>>;
     /// Declares it, and reads that back.

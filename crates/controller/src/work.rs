@@ -89,6 +89,8 @@ const IVR_BUDGET: SignedDuration = SignedDuration::from_mins(2);
 /// Times that calls are taken back in a run before they are led around, and the pause between.
 const CONTAINMENT_TRIES: u32 = 3;
 const BETWEEN_TRIES: SignedDuration = SignedDuration::from_secs(3);
+/// No further try after so long.
+const CONTAINMENT_LASTS: SignedDuration = SignedDuration::from_secs(10);
 /// A request older than this is void.
 const VOID_AFTER: SignedDuration = SignedDuration::from_mins(10);
 
@@ -166,8 +168,13 @@ pub async fn serve<L: Ledger, P: Parameters, F: Executing, N: Notifier, C: Clock
             return Err(LedgerError::Lost { flow: flow.to_string(), reason });
         }
         let cause = Cause::Requested { by: request.requested_by.clone(), reason: request.reason.clone() };
+        if request.by_alarm && rollout.is_left_to_person() {
+            let step = "an alarm takes nothing back to a stable flow that a person called broken; `serin rollback` does".to_owned();
+            tracing::warn!(%flow, step, "an alarm is not followed");
+            return Ok(worked(phase, step));
+        }
         if request.by_alarm
-            && let Some(done) = withheld(ports, run, flow, &opened, &cause).await?
+            && let Some(done) = withheld(ports, run, &opened, &cause, sent).await?
         {
             return Ok(done);
         }
@@ -179,37 +186,57 @@ pub async fn serve<L: Ledger, P: Parameters, F: Executing, N: Notifier, C: Clock
     Ok(done.unwrap_or_else(|| worked("RollingBack", "another run is at it".into())))
 }
 
-/// In a maintenance window an alarm takes nothing back; that it would have is recorded and told, once.
+/// In a maintenance window an alarm takes nothing back; that it would have is recorded and told, once. `sent` counts too: a message that comes
+/// late is of the window in which it was sent.
 async fn withheld<L: Ledger, P, F, N: Notifier, C: Clock>(
     ports: &Ports<'_, L, P, F, N, C>,
     run: &Run,
-    flow: &FlowName,
     opened: &Opened,
     cause: &Cause,
+    sent: Timestamp,
 ) -> Result<Option<Worked>, LedgerError> {
-    let now = run.clock.now(ports.clock.now(), run.time);
+    let Some(rollout) = &opened.rollout else { return Ok(None) };
+    let (flow, wall) = (&rollout.plan.flow, ports.clock.now());
+    let now = run.clock.now(wall, run.time);
     // What cannot be read keeps nothing from being taken back.
-    let in_force = in_force(&ports.ledger.restrictions().await.unwrap_or_default(), flow, now);
-    let (Some((window, _)), Some(rollout)) = (maintenance(&in_force), &opened.rollout) else { return Ok(None) };
+    let restrictions = ports.ledger.restrictions().await.unwrap_or_default();
+    let held = [now, now - wall.duration_since(sent)].map(|at| (in_force(&restrictions, flow, at), at));
+    let Some((window, at)) = held.iter().find_map(|(held, at)| maintenance(held).map(|(window, _)| (window, *at))) else {
+        return Ok(None);
+    };
     let why = format!("{cause}; not rolled back, for errors are expected: {window}");
-    tracing::warn!(%flow, why, "an alarm is not followed");
-    let restriction = window.occurrence(now);
+    let restriction = window.occurrence(at);
     let unsaid = rollout.withheld.as_ref().is_none_or(|(told, _)| *told != restriction);
     let event = Event::RollbackWithheld { cause: cause.clone(), restriction, contained: None };
     if rollout.phase.clone().after(&event).is_err() {
         // Nothing is compared any more: a promotion that is being finished does not wait for the end of a window.
         return Ok(None);
     }
+    tracing::warn!(%flow, why, "an alarm is not followed");
     if unsaid {
-        let wall = ports.clock.now();
-        let lease = ports.ledger.lease(flow, &run.id, wall, wall + LEASE_FOR).await?;
         let entry = note(ports.clock, run, executor(), event, why.clone());
-        let outcome = record(ports.ledger, flow, opened, Authority::Lease(lease.clone()), entry).await;
-        let _ = ports.ledger.release(flow, &lease).await;
-        outcome?;
-        outbox::send(ports.ledger, ports.notifier).await;
+        match said_under_lease(ports, run, flow, opened, entry).await {
+            // Another run is at it, and says so itself.
+            Ok(()) | Err(LedgerError::Lost { .. }) => {}
+            Err(error) => return Err(error),
+        }
+        outbox::send_few(ports.ledger, ports.notifier).await;
     }
     Ok(Some(Worked { flow: flow.clone(), phase: rollout.phase.name().into(), step: why }))
+}
+
+async fn said_under_lease<L: Ledger, P, F, N, C: Clock>(
+    ports: &Ports<'_, L, P, F, N, C>,
+    run: &Run,
+    flow: &FlowName,
+    opened: &Opened,
+    entry: Record,
+) -> Result<(), LedgerError> {
+    let wall = ports.clock.now();
+    let lease = ports.ledger.lease(flow, &run.id, wall, wall + LEASE_FOR).await?;
+    let outcome = record(ports.ledger, flow, opened, Authority::Lease(lease.clone()), entry).await;
+    let _ = ports.ledger.release(flow, &lease).await;
+    outcome.map(|_| ())
 }
 
 /// Contains first, then takes the ledger over.
@@ -298,8 +325,10 @@ async fn work_on<L: Ledger, P: Parameters, F: Executing, N: Notifier, C: Clock>(
     // Calls must be on stable whoever holds the lease.
     let (mut contained, mut detour) = (false, None);
     if rollout.phase == Phase::RollingBack {
-        contained = is_contained(ports, run, flow, rollout).await;
-        if !contained {
+        let calls = calls_of(ports, run, flow, rollout).await;
+        contained = calls == Calls::Off;
+        // Where nobody can see the parameters, random-percentage cannot either, and answers stable.
+        if calls == Calls::On {
             detour = lead_around(ports, run, rollout).await;
         }
     }
@@ -325,36 +354,58 @@ async fn work_on<L: Ledger, P: Parameters, F: Executing, N: Notifier, C: Clock>(
     Ok(Some(Worked { flow: flow.clone(), phase, step }))
 }
 
-/// Whether what is rolled back has no more calls, or they are not ours to move. One write that fails need not mean that they have: any of
-/// the parameters is enough. Tried again for some seconds where there is something to lead the calls around with.
-async fn is_contained<L, P: Parameters, F: Executing, N, C: Clock>(
+/// Where the calls of what is rolled back are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Calls {
+    /// Not on the canary any more, or not ours to move.
+    Off,
+    /// On the canary, as was seen.
+    On,
+    /// Nobody could see.
+    Unknown,
+}
+
+/// Takes the calls back, and looks where they are: one write that fails need not mean that they are on the canary, for any of the parameters
+/// is enough. Tried again for some seconds where there is something to lead the calls around with.
+async fn calls_of<L, P: Parameters, F: Executing, N, C: Clock>(
     ports: &Ports<'_, L, P, F, N, C>,
     run: &Run,
     flow: &FlowName,
     rollout: &Rollout,
-) -> bool {
-    let back = &rollout.plan.rollback;
+) -> Calls {
+    // The evaluator repairs the parameters at every tick.
+    if rollout.is_unsplit() || rollout.restoration.detour.is_some() {
+        return Calls::Off;
+    }
+    let (back, started) = (&rollout.plan.rollback, ports.clock.now());
     let tries = if back.ivr.is_some() || back.emergency_group.is_some() { CONTAINMENT_TRIES } else { 1 };
+    let mut calls = Calls::Unknown;
     for n in 1..=tries {
-        if put_on_stable(ports, run, flow, rollout).await || rollout.is_unsplit() || rollout.restoration.detour.is_some() {
-            return true;
+        if put_on_stable(ports, run, flow, rollout).await {
+            return Calls::Off;
         }
         let is_off = match pointer::table(rollout) {
             // A row that another installation took over is theirs, and so are its calls.
-            Some(table) => match ports.flows.pointer(table, flow).await {
-                Ok(row) => row.is_none_or(|row| row.weight < Weight::FULL || pointer::is_foreign(&row, &run.stage)),
-                Err(_) => false,
-            },
-            None => ports.parameters.read(flow).await.is_ok_and(|seen| seen.halts(&rollout.id) || seen.is_zero()),
+            Some(table) => ports
+                .flows
+                .pointer(table, flow)
+                .await
+                .ok()
+                .map(|row| row.is_none_or(|row| row.weight < Weight::FULL || pointer::is_foreign(&row, &run.stage))),
+            None => ports.parameters.read(flow).await.ok().map(|seen| seen.halts(&rollout.id) || seen.is_zero()),
         };
-        if is_off {
-            return true;
+        calls = match is_off {
+            Some(true) => return Calls::Off,
+            Some(false) => Calls::On,
+            None => Calls::Unknown,
+        };
+        // Where each try hangs until it times out, the time is better spent on another way.
+        if n == tries || ports.clock.now().duration_since(started) > CONTAINMENT_LASTS {
+            break;
         }
-        if n < tries {
-            ports.clock.sleep(BETWEEN_TRIES).await;
-        }
+        ports.clock.sleep(BETWEEN_TRIES).await;
     }
-    false
+    calls
 }
 
 /// Takes the calls around the canary by what stands before the parameters, once these had their time: the open hours of the IVR that the
@@ -372,7 +423,16 @@ async fn lead_around<L, P, F: Entrances, N, C: Clock>(
     let before = rollout.snapshot.as_ref().and_then(|s| s.ivr_flow.as_deref());
     if let (Some(ivr), Some(before)) = (&back.ivr, before) {
         match ports.flows.lead(ivr, before, stable).await {
-            Ok(()) => return Some(led_by_ivr(ivr, before, stable)),
+            Ok(true) => {
+                let reason = format!(
+                    "the calls could not be taken back, so IVR {ivr} leads to stable flow {stable} itself and no longer to {before}"
+                );
+                return Some((Detour::Ivr { id: ivr.to_owned(), before: before.to_owned() }, reason));
+            }
+            Ok(false) => {
+                tracing::error!(flow = %rollout.plan.flow, ivr, "the IVR does not lead to the traffic cop any more, and is left to whoever led it elsewhere");
+                return None;
+            }
             Err(error) => {
                 tracing::error!(flow = %rollout.plan.flow, ivr, %error, "the IVR does not lead around the canary");
                 // What may work in a minute is tried again before all callers get an emergency.
@@ -388,11 +448,6 @@ async fn lead_around<L, P, F: Entrances, N, C: Clock>(
             format!("the calls could not be taken back, and no IVR led around the canary, so the emergency of group {group} was declared");
         (detour, reason)
     })
-}
-
-fn led_by_ivr(ivr: &str, before: &str, stable: &str) -> (Detour, String) {
-    let reason = format!("the calls could not be taken back, so IVR {ivr} leads to stable flow {stable} itself and no longer to {before}");
-    (Detour::Ivr { id: ivr.to_owned(), before: before.to_owned() }, reason)
 }
 
 async fn declared<L, P, F: Entrances, N, C>(ports: &Ports<'_, L, P, F, N, C>, rollout: &Rollout, group: &str) -> Option<Detour> {
@@ -433,9 +488,17 @@ impl<L: Ledger, P: Parameters, F: Executing, N: Notifier, C: Clock> Task<'_, '_,
         if let Some(late) = overdue(&facts).filter(|_| is_executors(&self.rollout().phase))
             && let Some(event) = late.event(0)
         {
+            let said = late.to_string();
+            if self.rollout().phase == Phase::RollingBack {
+                // Once more before anybody is called: it may be done by now.
+                let done = self.put_back().await?;
+                if self.rollout().phase != Phase::RollingBack {
+                    return Ok(done);
+                }
+            }
             return match event {
                 Event::HumanNeeded { reason } => self.call_human(reason).await,
-                event => self.record(event, late.to_string()).await,
+                event => self.record(event, said).await,
             };
         }
         match self.rollout().phase {
@@ -451,6 +514,11 @@ impl<L: Ledger, P: Parameters, F: Executing, N: Notifier, C: Clock> Task<'_, '_,
     async fn prepare(&mut self) -> Result<String, LedgerError> {
         if self.rollout().canary_version.is_some() {
             return Ok("nothing to do: prepared".into());
+        }
+        if self.rollout().snapshot.is_none()
+            && let Some(waiting) = self.await_leave().await
+        {
+            return Ok(waiting);
         }
         let snapshot = match self.rollout().snapshot.clone() {
             Some(snapshot) => snapshot,
@@ -475,7 +543,9 @@ impl<L: Ledger, P: Parameters, F: Executing, N: Notifier, C: Clock> Task<'_, '_,
         if let Some(waiting) = self.await_nobody_there().await {
             return Ok(waiting);
         }
-        if let Some(waiting) = self.await_leave().await {
+        if let Some(waiting) = self.await_leave().await
+            && !self.is_under_way(&flow, &snapshot.canary_hash).await
+        {
             return Ok(waiting);
         }
         match self.publish_version(&flow, &version, &snapshot.canary_hash).await {
@@ -564,6 +634,12 @@ impl<L: Ledger, P: Parameters, F: Executing, N: Notifier, C: Clock> Task<'_, '_,
             Ok(restrictions) => in_force(&restrictions, self.flow, self.now()).first().map(|one| format!("waiting: {one}")),
             Err(error) => Some(format!("waiting: {error}")),
         }
+    }
+
+    /// Whether a publication has begun, or is done: then it is seen through, for it is watched only after that.
+    async fn is_under_way(&self, flow: &str, hash: &str) -> bool {
+        let Ok(state) = self.ports.flows.flow(flow).await else { return false };
+        state.is_busy() || self.runs(flow, &state, hash).await.is_ok_and(|running| running.is_some())
     }
 
     /// What is waited for while nobody's test call has ended well.
@@ -875,16 +951,19 @@ impl<L: Ledger, P: Parameters, F: Executing, N: Notifier, C: Clock> Task<'_, '_,
 
     async fn restore(&mut self) -> Result<String, LedgerError> {
         let Some(snapshot) = self.rollout().snapshot.clone() else {
-            return self.call_human("no version to go back to is recorded; calls are on stable".into()).await;
+            return self.call_human(format!("no version to go back to is recorded; {}", self.where_calls_are())).await;
         };
         let plan = self.rollout().plan.clone();
         if let Err(error) = pointer::to_stable(self.ports.flows, self.rollout(), 0, &self.run.stage).await {
             return Ok(format!("waiting: {error}"));
         }
+        if plan.strategy == Strategy::InFlow && !self.contained {
+            return Ok("waiting for the percentage, which could not be set to 0".into());
+        }
         if plan.strategy == Strategy::InFlow {
             // The old branch is in the version that runs. Whatever somebody published meanwhile stays.
             let version = snapshot.rollback_target;
-            let why = "all callers take the old branch; nothing is published".to_owned();
+            let why = format!("all callers take the old branch; nothing is published{}", self.still_led_around().await);
             return self.record(Event::RollbackFinished { version }, why).await;
         }
         if !self.rollout().restoration.publishing {
@@ -903,6 +982,9 @@ impl<L: Ledger, P: Parameters, F: Executing, N: Notifier, C: Clock> Task<'_, '_,
                 return Ok(unfinished);
             }
         }
+        if let Some(until) = self.may_still_land() {
+            return Ok(format!("waiting until {until:.0}: the publication of version {} may still be under way", plan.canary.version));
+        }
         let Snapshot { mut rollback_target, mut rollback_hash, .. } = snapshot;
         let mut published = self.publish_known_good(&plan.canary.flow_id, &rollback_target, &rollback_hash).await;
         if let Err(FlowError::Gone(said)) = &published {
@@ -917,22 +999,20 @@ impl<L: Ledger, P: Parameters, F: Executing, N: Notifier, C: Clock> Task<'_, '_,
                 "the canary flow runs version {version} again, which is what all callers get; waiting for the percentage, which could not be set to 0"
             )),
             Ok(version) => {
-                self.find_detour().await?;
-                let why = match &self.rollout().restoration.detour {
-                    None => format!("the canary flow runs version {version} again, verified by its configuration"),
-                    Some(Detour::Ivr { id, before }) => format!(
-                        "the canary flow runs version {version} again; IVR {id} still leads to the stable flow itself, and `serin adopt` leads it back to {before}"
-                    ),
-                    Some(Detour::Emergency { id }) => {
-                        format!(
-                            "the canary flow runs version {version} again; the emergency of group {id} is still declared: end it in Genesys Cloud"
-                        )
-                    }
-                };
+                let around = self.still_led_around().await;
+                let why = format!("the canary flow runs version {version} again, verified by its configuration{around}");
                 self.record(Event::RollbackFinished { version }, why).await
             }
             Err(unfinished) => Ok(unfinished),
         }
+    }
+
+    /// Until when a publication to all callers may still land that was never seen done: whoever took over did not stop it.
+    fn may_still_land(&self) -> Option<Timestamp> {
+        let rollout = self.rollout();
+        let began = self.opened.book.entries.iter().rev().find(|s| matches!(s.entry.event, Event::RollbackStarted { .. }))?;
+        let until = began.entry.recorded_at + COPY_LASTS;
+        (rollout.is_unsplit() && rollout.canary_version.is_none() && self.ports.clock.now() < until).then_some(until)
     }
 
     /// The version to go back to was deleted since: on to the next known-good one, at once.
@@ -978,35 +1058,33 @@ impl<L: Ledger, P: Parameters, F: Executing, N: Notifier, C: Clock> Task<'_, '_,
 
     /// For whoever is called: what callers get meanwhile.
     fn where_calls_are(&self) -> String {
-        match self.rollout().is_unsplit() {
-            true => format!("all callers still get version {}", self.rollout().plan.canary.version),
-            false => "calls are on stable".to_owned(),
+        match (self.rollout().is_unsplit(), self.contained) {
+            (true, _) => format!("all callers still get version {}", self.rollout().plan.canary.version),
+            (false, true) => "calls are on stable".to_owned(),
+            (false, false) => "calls may still go to the canary, so set the percentage to 0 by hand".to_owned(),
         }
     }
 
-    /// An earlier run may have led the calls around the canary and stopped before saying so. Before the rollout nothing of it was so.
-    async fn find_detour(&mut self) -> Result<(), LedgerError> {
-        if self.rollout().restoration.detour.is_some() {
-            return Ok(());
+    /// What still leads the calls around the canary, by Serin's record or as it is found: a run may have stopped before saying so. For people.
+    async fn still_led_around(&self) -> String {
+        let (back, rollout) = (&self.rollout().plan.rollback, self.rollout());
+        if let Some(Detour::Ivr { id, before }) = &rollout.restoration.detour {
+            return format!("; IVR {id} still leads to the stable flow itself, and `serin adopt` leads it back to {before}");
         }
-        let (back, stable) = (self.rollout().plan.rollback.clone(), self.rollout().plan.stable_flow().to_owned());
-        let before = self.rollout().snapshot.as_ref().and_then(|s| s.ivr_flow.clone());
-        let mut found = None;
-        if let (Some(ivr), Some(before)) = (&back.ivr, &before)
-            && self.ports.flows.open_hours(ivr).await.is_ok_and(|flow| flow.as_ref() == Some(&stable))
+        if let Some(Detour::Emergency { id }) = &rollout.restoration.detour {
+            return format!("; the emergency of group {id} is still declared: end it in Genesys Cloud");
+        }
+        if let Some(ivr) = &back.ivr
+            && self.ports.flows.open_hours(ivr).await.is_ok_and(|flow| flow.as_deref() == Some(rollout.plan.stable_flow()))
         {
-            found = Some(led_by_ivr(ivr, before, &stable));
+            return format!("; IVR {ivr} leads to the stable flow itself, by Serin or by hand: `serin adopt` leads it to the traffic cop");
         }
         if let Some(group) = &back.emergency_group
             && self.ports.flows.emergency(group).await.is_ok_and(|declared| declared)
         {
-            let reason = format!("the emergency of group {group} was found declared");
-            found = Some((Detour::Emergency { id: group.clone() }, reason));
+            return format!("; the emergency of group {group} is declared, by Serin or by hand: look whether it is still meant");
         }
-        match found {
-            Some((detour, reason)) => self.led_around(detour, reason).await.map(|_| ()),
-            None => Ok(()),
-        }
+        String::new()
     }
 
     /// Calls were led around the canary already; now it is recorded.
@@ -1056,11 +1134,19 @@ impl<L: Ledger, P: Parameters, F: Executing, N: Notifier, C: Clock> Task<'_, '_,
         self.record(Event::RestorationDelayed { holder, next_at }, why).await
     }
 
+    /// Silence hangs up on nobody: an emergency is for a version that failed, or that a person wants back.
+    fn blames_the_version(&self) -> bool {
+        let started = self.opened.book.entries.iter().rev().find(|s| matches!(s.entry.event, Event::RollbackStarted { .. }));
+        started.is_some_and(|s| matches!(s.entry.event, Event::RollbackStarted { cause: Cause::Breach(_) | Cause::Requested { .. } }))
+    }
+
     async fn call_human(&mut self, reason: String) -> Result<String, LedgerError> {
         // Where all callers have the version that could not be taken back, only an emergency takes them away from it.
         let armed = self.rollout().plan.rollback.emergency_group.clone();
         if let Some(group) = armed.filter(|_| self.rollout().is_unsplit() && self.rollout().phase == Phase::RollingBack)
             && self.rollout().restoration.detour.is_none()
+            && self.rollout().restoration.publishing
+            && self.blames_the_version()
             && let Some(detour) = declared(self.ports, self.rollout(), &group).await
         {
             let why = format!("the version before cannot be published, so the emergency of group {group} was declared: {reason}");

@@ -323,7 +323,7 @@ fn words(rollout: &Rollout, event: &Event) -> (&'static str, Severity, String, &
                 Strategy::PublishWatch => format!("the flow runs version {version} again"),
                 _ => format!("the canary flow runs version {version} again; calls are on stable"),
             },
-            "find out what broke; this configuration is quarantined, roll out a changed one",
+            "find out what broke, and roll out a changed configuration",
             "rollback",
         ),
         Event::Aborted { .. } => {

@@ -162,6 +162,10 @@ impl When {
         (0..=minutes).any(|n| self.covers(from + SignedDuration::from_mins(n))) || self.covers(until)
     }
 
+    fn is_known(&self) -> bool {
+        !matches!(self, When::Weekly { zone, .. } if zone_of(zone).is_err())
+    }
+
     /// Whether it will never hold again.
     pub fn is_over(&self, at: Timestamp) -> bool {
         matches!(self, When::Once { until: Some(until), .. } if *until <= at)
@@ -237,8 +241,9 @@ impl fmt::Display for Restriction {
 /// The maintenance window among those in force, if there is one, and whether it contains; where there are several, one that does.
 pub fn maintenance(restrictions: &[Restriction]) -> Option<(&Restriction, bool)> {
     let windows = restrictions.iter().filter_map(|one| match one.kind {
-        Kind::Maintenance { contain } => Some((one, contain)),
-        Kind::Freeze | Kind::Stop => None,
+        // By a clock that is not known here it keeps things from rising, and from nothing else.
+        Kind::Maintenance { contain } if one.when.is_known() => Some((one, contain)),
+        Kind::Maintenance { .. } | Kind::Freeze | Kind::Stop => None,
     });
     windows.reduce(|first, other| if other.1 && !first.1 { other } else { first })
 }

@@ -319,12 +319,13 @@ pub const FRESH: SignedDuration = SignedDuration::from_mins(15);
 
 /// Decides. Containment first, then a person's hand, then the verdict, then deadlines; only then may anything rise.
 pub fn decide(facts: &Facts<'_>) -> Decision {
+    let is_left = facts.rollout.phase.is_watched() && facts.rollout.is_left_to_person();
     let decision = match decide_split(facts) {
         // Nothing splits the calls: the only way back is the version before.
         Decision::Abort(reason) if facts.rollout.is_unsplit() && facts.rollout.phase.is_watched() => {
             Decision::Rollback(Cause::Unproven { reason })
         }
-        Decision::Abort(reason) if facts.rollout.phase.is_watched() && is_left_to_person(facts.rollout) => Decision::CallHuman(format!(
+        Decision::Abort(reason) | Decision::Contaminate(reason) if is_left => Decision::CallHuman(format!(
             "{reason}; but a person sent the calls to the canary because stable is broken, so they stay there. `serin rollback` takes them to \
              stable, `serin clear` does so without putting the canary flow back"
         )),
@@ -342,12 +343,6 @@ fn is_left_to_executor(facts: &Facts<'_>) -> bool {
     let late = Phase::RollingBack.deadline().unwrap_or_default() + EXECUTORS_OWN;
     let since = rollout.restoration.next_at.map_or(rollout.phase_since, |at| at.max(rollout.phase_since));
     armed && rollout.phase == Phase::RollingBack && now.duration_since(since) <= late
-}
-
-/// Whether a person sent all calls to the canary, or is about to, because stable is broken: then nothing goes back there by itself.
-fn is_left_to_person(rollout: &Rollout) -> bool {
-    let there = rollout.in_force.weight == Weight::FULL || rollout.pending.is_some_and(|pending| pending.weight == Weight::FULL);
-    rollout.stable_is_broken && there
 }
 
 /// In a maintenance window nothing is rolled back by itself, and in no restriction does anything rise (law 9).
@@ -397,7 +392,7 @@ fn decide_split(facts: &Facts<'_>) -> Decision {
         return observe(facts);
     }
     let verdict = analysis.map(|a| &a.verdict);
-    let left_to_person = is_left_to_person(rollout);
+    let left_to_person = rollout.is_left_to_person();
     let weight = rollout.in_force.weight;
     if let (true, Phase::Baking, Some(Verdict::Fail(breach))) =
         (left_to_person && weight == Weight::FULL && !rollout.asked_to_judge, &rollout.phase, verdict)
@@ -648,9 +643,9 @@ pub fn overdue(facts: &Facts<'_>) -> Option<Decision> {
                 Some(restriction) => format!("prepared, and kept from beginning for 30 minutes; no call was moved: {restriction}"),
                 None => format!("not prepared within 30 minutes; no call was moved.{waited} See the executor's log for what it waited for"),
             };
-            // Where all callers get it by its publication they have it by now.
-            Some(match rollout.is_unsplit() && rollout.canary_version.is_some() {
-                true => Decision::Rollback(Cause::Unproven { reason: "published, and not watched within 30 minutes".to_owned() }),
+            // Where all callers get it by its publication they may have it by now.
+            Some(match rollout.is_unsplit() && rollout.snapshot.is_some() {
+                true => Decision::Rollback(Cause::Unproven { reason: format!("{reason}; it may have been published") }),
                 false => Decision::FailPreparation(reason),
             })
         }

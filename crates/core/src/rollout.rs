@@ -638,6 +638,11 @@ impl Rollout {
                     (snapshot.rollback_target, snapshot.rollback_hash) = (version.clone(), hash.clone());
                 }
             }
+            Event::HumanNeeded { .. } => {
+                // A raise on its way is not written any more: nobody watches.
+                self.pending = None;
+                self.phase = Phase::NeedsHuman { weight: self.in_force.weight };
+            }
             Event::FinalizeStarted { .. } => {
                 self.publishing = true;
                 self.stable_touched = Some(entry.recorded_at);
@@ -686,6 +691,12 @@ impl Rollout {
     /// owner takes the gate out.
     pub fn stays_on_canary(&self) -> bool {
         self.plan.finalize == Finalize::Swap || self.plan.strategy == Strategy::InFlow
+    }
+
+    /// Whether a person sent all calls to the canary, or is about to, because stable is broken: then nothing goes back there by itself.
+    pub fn is_left_to_person(&self) -> bool {
+        let there = self.in_force.weight == Weight::FULL || self.pending.is_some_and(|pending| pending.weight == Weight::FULL);
+        self.stable_is_broken && there
     }
 
     /// Whether Serin only says what it would do.
