@@ -5,6 +5,7 @@ use jiff::Timestamp;
 use serin_acceptance::drive::{Stage, minutes, name, run, sequential_policy};
 use serin_acceptance::world::{Behavior, Way};
 use serin_controller::intervene::{Action, Gate, InterventionError, gate, lift, stop_all};
+use serin_controller::work::Worked;
 use serin_core::alert::{Alert, RollbackRequest, Severity};
 use serin_core::calendar::{Kind, Restriction, When};
 use serin_core::ledger::BrokenLedger;
@@ -37,6 +38,14 @@ fn alert(stage: &Stage, kind: &str) -> Option<Alert> {
 
 fn break_canary(stage: &Stage) {
     stage.world.state().traffic.behavior.insert("better".into(), Behavior { error: 0.4, abandon: 0.06, transfer: 0.2 });
+}
+
+/// A message on the rollback topic, from an alarm or a person.
+fn asked(stage: &Stage, by_alarm: bool) -> Worked {
+    let (reason, requested_by) = ("errors above 5 %".into(), "alarm ivr-errors".into());
+    let request = RollbackRequest { flow: name(FLOW), rollout: None, reason, requested_by, at: None, by_alarm };
+    let sent = stage.world.state().wall();
+    stage.serve(&request, sent).unwrap().unwrap()
 }
 
 fn the_gate(stage: &Stage) -> Gate {
@@ -125,21 +134,12 @@ fn what_was_measured_in_maintenance_is_held_against_nobody_once_it_is_over() {
 fn in_maintenance_an_alarm_takes_nothing_back_and_a_person_s_message_does() {
     let mut stage = at_25_percent("15.0");
     restrict(&stage, EXPECTED, None, 600);
-    let sent = stage.world.state().wall();
-    let request = |by_alarm| RollbackRequest {
-        flow: name(FLOW),
-        rollout: None,
-        reason: "errors above 5 %".into(),
-        requested_by: "alarm ivr-errors".into(),
-        at: None,
-        by_alarm,
-    };
     for _ in 0..3 {
-        let done = stage.serve(&request(true), sent).unwrap().unwrap();
+        let done = asked(&stage, true);
         assert!(done.step.contains("maintenance-1"), "{done:?}");
     }
     assert_eq!((stage.offered(FLOW), stage.event_names(FLOW).iter().filter(|e| **e == "RollbackWithheld").count()), (25.0, 1));
-    stage.serve(&request(false), sent).unwrap().unwrap();
+    asked(&stage, false);
     stage.until_phase(FLOW, "RolledBack", 5);
     assert_eq!(stage.offered(FLOW), 0.0);
     stage.assert_lawful();
@@ -384,16 +384,7 @@ fn what_was_paused_by_a_person_is_contained_too_also_after_an_alarm() {
     let mut stage = at_25_percent("15.0");
     stage.person(FLOW, Action::Pause).unwrap().unwrap();
     restrict(&stage, Kind::Maintenance { contain: true }, None, 600);
-    let request = RollbackRequest {
-        flow: name(FLOW),
-        rollout: None,
-        reason: "errors above 5 %".into(),
-        requested_by: "alarm ivr-errors".into(),
-        at: None,
-        by_alarm: true,
-    };
-    let sent = stage.world.state().wall();
-    stage.serve(&request, sent).unwrap().unwrap();
+    asked(&stage, true);
     assert_eq!(stage.offered(FLOW), 25.0);
     break_canary(&stage);
     stage.until(20, |s| s.offered(FLOW) == 0.0);
@@ -449,16 +440,7 @@ fn no_deadline_takes_calls_back_to_a_stable_flow_that_is_broken() {
 #[test]
 fn a_fix_published_into_the_canary_and_an_alarm_take_nothing_back_to_a_broken_stable_flow() {
     let mut stage = sent_to_canary();
-    let request = RollbackRequest {
-        flow: name(FLOW),
-        rollout: None,
-        reason: "errors above 5 %".into(),
-        requested_by: "alarm ivr-errors".into(),
-        at: None,
-        by_alarm: true,
-    };
-    let sent = stage.world.state().wall();
-    stage.serve(&request, sent).unwrap().unwrap();
+    asked(&stage, true);
     stage.world.state().flows.get_mut("main_ivr-canary").unwrap().publish_by_hand("17.0", "Pat");
     stage.until_phase(FLOW, "NeedsHuman", 5);
     assert_eq!(stage.offered(FLOW), 100.0);

@@ -288,15 +288,21 @@ fn where_nobody_can_see_the_parameters_nothing_is_led_anywhere() {
     assert_eq!((state.ivrs["ivr-1"].as_str(), state.emergencies["group-1"]), ("cop", false));
 }
 
-/// All callers have version 15.0, and the version before cannot be published.
-fn published_to_all(rollback: WayBack) -> Stage {
-    let mut stage = stage();
+/// Version 15.0 is about to be published to all callers.
+fn to_be_published(rollback: WayBack) -> Stage {
+    let stage = stage();
     stage.world.state().traffic.way = Way::Direct;
     let later = stage.world.state().now + minutes(120);
     stage.world.advance_to(later);
     let plan = Plan { strategy: Strategy::PublishWatch, stable: None, ..plan("15.0", rollback) };
     plan.check().unwrap();
     stage.start(plan).unwrap();
+    stage
+}
+
+/// All callers have it, and the version before cannot be published.
+fn published_to_all(rollback: WayBack) -> Stage {
+    let mut stage = to_be_published(rollback);
     stage.until_phase(FLOW, "Baking", 30);
     canary(&stage, |flow| flow.publish_fails = 100);
     stage
@@ -313,12 +319,7 @@ fn silence_declares_no_emergency() {
 
 #[test]
 fn a_publication_that_lands_after_it_was_called_back_is_put_back() {
-    let mut stage = stage();
-    stage.world.state().traffic.way = Way::Direct;
-    let later = stage.world.state().now + minutes(120);
-    stage.world.advance_to(later);
-    let plan = Plan { strategy: Strategy::PublishWatch, stable: None, ..plan("15.0", WayBack::default()) };
-    stage.start(plan).unwrap();
+    let mut stage = to_be_published(WayBack::default());
     stage.world.state().outages.insert("flows.publish");
     stage.until(5, |s| s.rollout(FLOW).snapshot.is_some());
     stage.person(FLOW, Action::Rollback).unwrap().unwrap();
@@ -345,12 +346,7 @@ fn a_version_that_is_the_canary_s_by_another_number_is_no_way_back() {
 
 #[test]
 fn an_old_version_that_lacks_something_is_published_where_all_callers_have_a_worse_one() {
-    let mut stage = stage();
-    stage.world.state().traffic.way = Way::Direct;
-    let later = stage.world.state().now + minutes(120);
-    stage.world.advance_to(later);
-    let plan = Plan { strategy: Strategy::PublishWatch, stable: None, ..plan("15.0", WayBack::default()) };
-    stage.start(plan).unwrap();
+    let mut stage = to_be_published(WayBack::default());
     stage.until_phase(FLOW, "Baking", 30);
     stage.world.state().found.dependencies = vec![Dependency { kind: "QUEUE".into(), name: "Claims".into(), deleted: true }];
     stage.person(FLOW, Action::Rollback).unwrap().unwrap();
