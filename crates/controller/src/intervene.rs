@@ -304,10 +304,10 @@ pub async fn stop_all(
     let targets = split.iter().zip(&seen).map(|(rollout, seen)| Target { flow: &rollout.plan.flow, rollout, seen: seen.as_ref() });
     let targets: Vec<Target<'_>> = targets.collect();
     let contained = contain(parameters, rows, &request.stage, &targets).await;
-    let failed: BTreeMap<String, String> = split
+    let failed: BTreeMap<FlowName, String> = split
         .iter()
         .zip(contained)
-        .filter_map(|(rollout, contained)| contained.err().map(|error| (rollout.id.clone(), error.to_string())))
+        .filter_map(|(rollout, contained)| contained.err().map(|error| (rollout.plan.flow.clone(), error.to_string())))
         .collect();
     for rollout in open_ones {
         let flow = rollout.plan.flow.clone();
@@ -319,7 +319,7 @@ pub async fn stop_all(
                 "flow {flow}: rollout {} stands at {}, and callers get its version until the one before is published",
                 rollout.id, rollout.phase
             ))),
-            true => match failed.get(&rollout.id) {
+            true => match failed.get(&flow) {
                 Some(error) => Err(InterventionError::Refused(format!("flow {flow}: calls may still go to the canary: {error}"))),
                 None => continue,
             },

@@ -158,8 +158,16 @@ impl When {
 
     /// Whether it held at any time of a span, to the minute.
     pub fn touches(&self, from: Timestamp, until: Timestamp) -> bool {
-        let minutes = until.duration_since(from).as_mins().max(0);
-        (0..=minutes).any(|n| self.covers(from + SignedDuration::from_mins(n))) || self.covers(until)
+        match self {
+            When::Once { from: begins, until: ends } => *begins <= until && ends.is_none_or(|ends| from < ends),
+            When::Weekly { from: begins, zone, .. } => {
+                let Ok(known) = zone_of(zone) else { return true };
+                let there = from.to_zoned(known);
+                let WeekTime(first) = WeekTime::of(there.weekday(), there.hour(), there.minute());
+                let to_begin = (i64::from(begins.0) - i64::from(first)).rem_euclid(i64::from(7 * DAY));
+                self.covers(from) || to_begin <= until.duration_since(from).as_mins()
+            }
+        }
     }
 
     fn is_known(&self) -> bool {
@@ -295,6 +303,25 @@ mod tests {
         for (at, holds) in [("2026-11-24T00:59:59Z", false), ("2026-11-24T05:29:59Z", true), ("2026-11-24T05:30:00Z", false)] {
             assert_eq!(night.covers(at.parse().unwrap()), holds, "{at}");
         }
+    }
+
+    #[test]
+    fn a_span_touches_a_time_that_it_reaches_from_before_from_within_and_over_the_week() {
+        let minute = jiff::SignedDuration::from_mins(1);
+        let touches = |when: &When, from: &str, lasting: i64| {
+            let from: Timestamp = from.parse().unwrap();
+            when.touches(from, from + minute * lasting as i32)
+        };
+        let night = weekly("Tue 01:00", "Tue 05:30", "UTC");
+        let once = When::Once { from: "2026-11-24T01:00:00Z".parse().unwrap(), until: Some("2026-11-24T05:30:00Z".parse().unwrap()) };
+        for when in [&night, &once] {
+            assert!(touches(when, "2026-11-24T00:50:00Z", 10) && touches(when, "2026-11-24T00:50:00Z", 400));
+            assert!(touches(when, "2026-11-24T05:29:00Z", 0) && touches(when, "2026-11-24T03:00:00Z", 10));
+            assert!(!touches(when, "2026-11-24T00:50:00Z", 9) && !touches(when, "2026-11-24T05:30:00Z", 60));
+        }
+        let weekend = weekly("Fri 16:00", "Mon 08:00", "UTC");
+        assert!(touches(&weekend, "2026-11-23T07:50:00Z", 20) && touches(&weekend, "2026-11-20T15:55:00Z", 5));
+        assert!(!touches(&weekend, "2026-11-23T08:00:00Z", 60 * 24 * 4));
     }
 
     #[test]
