@@ -341,8 +341,12 @@ fn is_left_to_executor(facts: &Facts<'_>) -> bool {
     let Facts { rollout, now, .. } = facts;
     let armed = rollout.is_unsplit() && rollout.plan.rollback.emergency_group.is_some();
     let late = Phase::RollingBack.deadline().unwrap_or_default() + EXECUTORS_OWN;
-    let since = rollout.restoration.next_at.map_or(rollout.phase_since, |at| at.max(rollout.phase_since));
-    armed && rollout.phase == Phase::RollingBack && now.duration_since(since) <= late
+    armed && rollout.phase == Phase::RollingBack && now.duration_since(counted_from(rollout)) <= late
+}
+
+/// From when the phase's deadline counts: each wait for a person's lock moves that of the restoration; there are only so many.
+fn counted_from(rollout: &Rollout) -> Timestamp {
+    rollout.restoration.next_at.map_or(rollout.phase_since, |at| at.max(rollout.phase_since))
 }
 
 /// In a maintenance window nothing is rolled back by itself, and in no restriction does anything rise (law 9).
@@ -630,9 +634,7 @@ pub fn overdue(facts: &Facts<'_>) -> Option<Decision> {
     let Facts { rollout, analysis, now, .. } = facts;
     let policy = &rollout.plan.policy;
     let in_phase = now.duration_since(rollout.phase_since);
-    // Each wait for a person's lock moves the deadline of the restoration; there are only so many.
-    let counted_from = rollout.restoration.next_at.map_or(rollout.phase_since, |at| at.max(rollout.phase_since));
-    let past_fixed = rollout.phase.deadline().is_some_and(|limit| now.duration_since(counted_from) > limit);
+    let past_fixed = rollout.phase.deadline().is_some_and(|limit| now.duration_since(counted_from(rollout)) > limit);
     match &rollout.phase {
         Phase::Preparing if past_fixed => {
             let waited = match &rollout.plan.smoke {
