@@ -20,7 +20,6 @@ const PATIENCE: Duration = Duration::from_secs(3);
 #[derive(Debug)]
 pub struct S3Exports {
     config: Config,
-    connector: Connector,
     bucket: String,
     endpoint: String,
     patience: Duration,
@@ -47,14 +46,14 @@ impl S3Exports {
             Some(url) => format!("{}/{bucket}", url.trim_end_matches('/')),
             None => format!("https://{bucket}.s3.{}.amazonaws.com", config.region().map_or("us-east-1", |r| r.as_ref())),
         };
-        let connector = Connector::builder().tls_provider(tls()).build();
-        S3Exports { config: config.clone(), connector, bucket, endpoint, patience: PATIENCE }
+        S3Exports { config: config.clone(), bucket, endpoint, patience: PATIENCE }
     }
 
     async fn put(&self, key: &str, bytes: &[u8]) -> Result<String, Failed> {
         let request = self.signed(format!("{}/{}", self.endpoint, encoded(key)), bytes).await.map_err(Failed::for_good)?;
         let answer = async {
-            let answer = self.connector.call(request).await.map_err(|e| with_causes(&e))?;
+            // Made here and not at the start of a function that seldom keeps anything: it reads the system's certificates.
+            let answer = Connector::builder().tls_provider(tls()).build().call(request).await.map_err(|e| with_causes(&e))?;
             let (status, version) = (answer.status(), answer.headers().get("x-amz-version-id").map(str::to_owned));
             let body = ByteStream::new(answer.into_body()).collect().await.map_err(|e| with_causes(&e))?;
             Ok::<_, String>((status, version, body.into_bytes()))

@@ -71,7 +71,7 @@ async fn recorded(ledger: DynamoLedger, opened: Opened, flow: FlowName, writer: 
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-#[ignore = "needs a DynamoDB"]
+#[ignore = "needs a DynamoDB: tests/local/test_races.py starts one and runs it"]
 async fn of_fifty_entries_on_one_revision_one_is_recorded() {
     let (ledger, flow, now) = store("entries").await;
     // The head is made by whoever first holds the lease.
@@ -110,7 +110,7 @@ async fn of_fifty_entries_on_one_revision_one_is_recorded() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-#[ignore = "needs a DynamoDB"]
+#[ignore = "needs a DynamoDB: tests/local/test_races.py starts one and runs it"]
 async fn of_fifty_runs_one_gets_the_lease() {
     let (ledger, flow, mut now) = store("leases").await;
     let mut winners = BTreeSet::new();
@@ -137,7 +137,7 @@ async fn of_fifty_runs_one_gets_the_lease() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-#[ignore = "needs a DynamoDB"]
+#[ignore = "needs a DynamoDB: tests/local/test_races.py starts one and runs it"]
 async fn of_fifty_flows_one_may_restore() {
     let (ledger, flow, mut now) = store("restorations").await;
     let flows: Vec<FlowName> = (0..WRITERS).map(|n| format!("{flow}-{n}").parse().unwrap()).collect();

@@ -918,8 +918,8 @@ async fn project<L: Ledger, P: Parameters, A, N, C: Clock>(
     let Some(pending) = visit.rollout().pending else { return Ok(()) };
     let version = match standing(visit.rollout(), &seen) {
         Standing::RaiseDone { version } => version,
-        // Nothing rises on a failed verdict that is not acted on, or in a freeze; but for what a person asked for.
-        Standing::RaisePending if (is_withheld(&visit.decision) || !visit.restricted.is_empty()) && !pending.by_person => return Ok(()),
+        // Nothing rises in a freeze, or on a failed verdict that is not acted on in maintenance; but for what a person asked for.
+        Standing::RaisePending if !visit.restricted.is_empty() && !pending.by_person => return Ok(()),
         Standing::RaisePending if lease.until.duration_since(ports.clock.now()) > RAISE_MARGIN => {
             match ports.parameters.put_percentage(&flow, pending.weight, true).await {
                 Ok(version) => version,
@@ -951,10 +951,6 @@ fn raised_since(rollout: &Rollout, weight: Weight) -> Option<i64> {
         (Some(pending), _) => Some(pending.base_version),
         (None, applied) => applied.filter(|applied| applied.weight == weight).map(|applied| applied.version),
     }
-}
-
-fn is_withheld(decision: &Decision) -> bool {
-    matches!(decision, Decision::Withhold { .. } | Decision::Hold(HoldReason::Withheld(_)))
 }
 
 /// Somebody wrote between our read and our raise: the lowest value a person wrote wins, and the rollout waits for them.

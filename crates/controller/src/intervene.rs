@@ -2,7 +2,7 @@
 
 use crate::contain::{ContainError, Target, contain};
 use crate::ports::{Authority, Clock, Ledger, LedgerError, Parameters, Rows};
-use crate::record::{Opened, Record, open, record};
+use crate::record::{Opened, Record, leased, open, record};
 use jiff::{SignedDuration, Timestamp};
 use serin_core::calendar::{Kind, Restriction, When, in_force};
 use serin_core::phase::{Event, Phase};
@@ -146,7 +146,7 @@ pub async fn start(
         closed => return Err(InterventionError::Refused(format!("flow {flow}: the gate is {closed}"))),
     }
     let event = Event::Requested { plan: Box::new(plan) };
-    let opened = leased(ledger, clock, &flow, &opened, request, event).await?;
+    let opened = under_lease(ledger, clock, &flow, &opened, request, event).await?;
     Ok(opened.rollout.map(|r| r.id).unwrap_or_default())
 }
 
@@ -223,7 +223,7 @@ pub async fn intervene(
     }
     rollout.phase.clone().after(&event).map_err(|_| refused(flow, &rollout, action))?;
     if !event.needs_containment() {
-        return Ok(leased(ledger, clock, flow, &opened, request, event).await?.rollout.unwrap_or(rollout));
+        return Ok(under_lease(ledger, clock, flow, &opened, request, event).await?.rollout.unwrap_or(rollout));
     }
     if rollout.phase != Phase::Preparing {
         let seen = parameters.read(flow).await.ok();
@@ -388,7 +388,7 @@ fn entry(clock: &impl Clock, request: &Request, event: Event) -> Record {
     }
 }
 
-async fn leased(
+async fn under_lease(
     ledger: &impl Ledger,
     clock: &impl Clock,
     flow: &FlowName,
@@ -397,8 +397,5 @@ async fn leased(
     event: Event,
 ) -> Result<Opened, LedgerError> {
     let wall = clock.now();
-    let lease = ledger.lease(flow, &format!("{} {wall}", request.by), wall, wall + LEASE_FOR).await?;
-    let outcome = record(ledger, flow, opened, Authority::Lease(lease.clone()), entry(clock, request, event)).await;
-    let _ = ledger.release(flow, &lease).await;
-    outcome
+    leased(ledger, flow, opened, &format!("{} {wall}", request.by), [wall, wall + LEASE_FOR], entry(clock, request, event)).await
 }

@@ -100,6 +100,22 @@ pub async fn record(
     Ok(Opened { book, rollout: Some(after) })
 }
 
+/// As [`record`], under a lease of its own, which is held from the first to the second time at most.
+pub async fn leased(
+    ledger: &impl Ledger,
+    flow: &FlowName,
+    opened: &Opened,
+    owner: &str,
+    [from, until]: [Timestamp; 2],
+    entry: Record,
+) -> Result<Opened, LedgerError> {
+    let lease = ledger.lease(flow, owner, from, until).await?;
+    let outcome = record(ledger, flow, opened, Authority::Lease(lease.clone()), entry).await;
+    // One that is not given back ends by itself.
+    let _ = ledger.release(flow, &lease).await;
+    outcome
+}
+
 fn transaction(
     flow: &FlowName,
     book: &Book,

@@ -11,14 +11,14 @@ use crate::ports::{
     Authority, Clock, Entrances, FlowError, FlowState, Flows, KnownGood, Lease, Ledger, LedgerError, Notifier, Parameters, Preflight, Rows,
 };
 use crate::preflight;
-use crate::record::{Opened, Record, is_executors, open, record};
+use crate::record::{Opened, Record, is_executors, leased, open, record};
 use jiff::{SignedDuration, Timestamp};
 use serde::Serialize;
 use serin_core::alert::RollbackRequest;
 use serin_core::calendar::{in_force, maintenance};
 use serin_core::decision::{Facts, overdue};
 use serin_core::phase::{Detour, Event, Phase};
-use serin_core::projection::{Standing, standing};
+use serin_core::projection::{Seen, Standing, standing};
 use serin_core::rollout::{Actor, Cause, FlowName, Rollout, Snapshot, Strategy};
 use serin_core::weight::Weight;
 
@@ -215,28 +215,14 @@ async fn withheld<L: Ledger, P, F, N: Notifier, C: Clock>(
     tracing::warn!(%flow, why, "an alarm is not followed");
     if unsaid {
         let entry = note(ports.clock, run, executor(), event, why.clone());
-        match said_under_lease(ports, run, flow, opened, entry).await {
+        match leased(ports.ledger, flow, opened, &run.id, [wall, wall + LEASE_FOR], entry).await {
             // Another run is at it, and says so itself.
-            Ok(()) | Err(LedgerError::Lost { .. }) => {}
+            Ok(_) | Err(LedgerError::Lost { .. }) => {}
             Err(error) => return Err(error),
         }
         outbox::send_few(ports.ledger, ports.notifier).await;
     }
     Ok(Some(Worked { flow: flow.clone(), phase: rollout.phase.name().into(), step: why }))
-}
-
-async fn said_under_lease<L: Ledger, P, F, N, C: Clock>(
-    ports: &Ports<'_, L, P, F, N, C>,
-    run: &Run,
-    flow: &FlowName,
-    opened: &Opened,
-    entry: Record,
-) -> Result<(), LedgerError> {
-    let wall = ports.clock.now();
-    let lease = ports.ledger.lease(flow, &run.id, wall, wall + LEASE_FOR).await?;
-    let outcome = record(ports.ledger, flow, opened, Authority::Lease(lease.clone()), entry).await;
-    let _ = ports.ledger.release(flow, &lease).await;
-    outcome.map(|_| ())
 }
 
 /// Contains first, then takes the ledger over.
@@ -483,9 +469,14 @@ impl<L: Ledger, P: Parameters, F: Executing, N: Notifier, C: Clock> Task<'_, '_,
 
     async fn step(&mut self) -> Result<String, LedgerError> {
         // The evaluator leaves a phase by its deadline too, but not while this function holds the lease.
-        let seen = self.ports.parameters.read(self.flow).await.unwrap_or_default();
-        let facts = Facts { rollout: self.rollout(), seen: &seen, analysis: None, drift: None, restricted: &[], now: self.now() };
-        if let Some(late) = overdue(&facts).filter(|_| is_executors(&self.rollout().phase))
+        let late =
+            |seen: &Seen| overdue(&Facts { rollout: self.rollout(), seen, analysis: None, drift: None, restricted: &[], now: self.now() });
+        // Where the calls are is looked up only for whoever has to be told.
+        let late = match late(&Seen::default()).filter(|_| is_executors(&self.rollout().phase)) {
+            Some(_) => late(&self.ports.parameters.read(self.flow).await.unwrap_or_default()),
+            None => None,
+        };
+        if let Some(late) = late
             && let Some(event) = late.event(0)
         {
             let said = late.to_string();
