@@ -48,17 +48,17 @@ exec {python} {script} check-in --simulator {simulator} --place {place} "$@"
 NEXT = """
 {flow}: callers call {calls:,} times an hour, and {speed:g} minutes pass in a second
   stable  {stable}  Main_IVR_Blue
-  canary  {canary}  Main_IVR_Green
+  canary  {canary}  Main_IVR_Green; {healthy} and {broken} are checked in, and the callers of {broken} would meet errors
 
 In another terminal, in this directory:
 
   . {env}    # `serin` from here on is the one built here, and works on this playground
   serin init {flow} --stable "$STABLE_FLOW" --canary "$CANARY_FLOW" --mode act --out rollout.yaml
-  {check_in} healthy    # an engineer's change; `broken` is one whose callers meet errors. Writes {yaml}
+  {check_in} healthy    # the next change; `broken` is one whose callers meet errors. Says its version and writes {yaml}
   serin deploy rollout.yaml --flow-yaml {yaml} --reason "new opening hours"
   serin status {flow} --watch
 
-Alerts show up here. Ctrl-C ends the playground, and everything in it is gone.
+docs/quick-start.md goes through it step by step. Alerts show up here. Ctrl-C ends the playground, and everything in it is gone.
 """
 
 
@@ -68,10 +68,12 @@ class Playground(stack._Cleanly):
     def __init__(self, aws: stack.Stack, genesys: stack.Simulator, place: Path, speed: float = SPEED, show=print):
         self.aws, self.genesys, self.place, self.speed, self.show = aws, genesys, place, speed, show
         self.play = demo.Play(aws, genesys, show=lambda _: None)
+        self.checked_in = {}
         self._told, self._trouble = set(), None
 
     def start(self) -> None:
         demo.deploy(self.aws, self.genesys)
+        self.checked_in = {change: self.genesys.check_in(demo.CANARY, behavior) for change, behavior in CHANGES.items()}
         self.play.calls(BEFORE, ask=0)
         self.tick()
         (self.place / "check-in").touch(mode=0o755)
@@ -172,7 +174,7 @@ def playground(place: Path, speed: float, seed: int) -> None:
             with Playground(aws, genesys, place, speed, show) as ground:
                 names = {"env": shown(place / "env"), "check_in": shown(place / "check-in"), "yaml": shown(place / "flow.yaml")}
                 flows = {"flow": demo.FLOW, "stable": demo.STABLE, "canary": demo.CANARY}
-                show(NEXT.format(calls=CALLS_PER_HOUR, speed=speed, **flows, **names))
+                show(NEXT.format(calls=CALLS_PER_HOUR, speed=speed, **flows, **names, **ground.checked_in))
                 ground.run()
 
 
