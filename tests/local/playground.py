@@ -35,7 +35,7 @@ CHANGES = {"healthy": demo.HEALTHY, "broken": demo.BROKEN}
 ENV = """\
 # For sh, bash and zsh: . {env}
 # Written by the playground and gone with it.
-unset AWS_PROFILE AWS_DEFAULT_PROFILE AWS_SESSION_TOKEN SERIN_CONTEXT SERIN_LEDGER_TABLE SERIN_TABLE GENESYS_LOGIN
+unset AWS_PROFILE AWS_DEFAULT_PROFILE AWS_SESSION_TOKEN SERIN_CONTEXT SERIN_LEDGER_TABLE GENESYS_LOGIN
 {exports}
 export NO_PROXY="127.0.0.1${{NO_PROXY:+,$NO_PROXY}}"
 export PATH={binaries}:"$PATH"
@@ -93,7 +93,7 @@ class Playground(stack._Cleanly):
         (self.place / "env.new").rename(self.place / "env")
 
     def stop(self) -> None:
-        for name in ("env", "env.new", "check-in", "flow.yaml"):
+        for name in ("env", "env.new", "check-in", "flow.yaml", "contexts.yaml"):
             (self.place / name).unlink(missing_ok=True)
 
     def environment(self) -> dict[str, str]:
@@ -105,6 +105,7 @@ class Playground(stack._Cleanly):
             "AWS_SECRET_ACCESS_KEY": stack.ROOT_KEYS["aws_secret_access_key"],
             "SERIN_STAGE": self.aws.stage,
             "SERIN_TIME": "last-tick",
+            "SERIN_CONFIG": str(self.place.resolve() / "contexts.yaml"),  # one's own contexts neither count nor change
             "GENESYS_API": self.genesys.url,
             "STABLE_FLOW": demo.STABLE,
             "CANARY_FLOW": demo.CANARY,
