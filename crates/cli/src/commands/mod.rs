@@ -1,0 +1,15 @@
+//! One module a command, or a family of them.
+
+pub(crate) mod act;
+pub(crate) mod adopt;
+pub(crate) mod context;
+pub(crate) mod gate;
+pub(crate) mod ledger;
+pub(crate) mod plan;
+pub(crate) mod replay;
+pub(crate) mod restrictions;
+pub(crate) mod start;
+pub(crate) mod status;
+pub(crate) mod validate;
+pub(crate) mod verify;
+pub(crate) mod watch;
