@@ -17,7 +17,9 @@ mod view;
 mod who;
 
 use clap::{Parser, Subcommand};
-use commands::{act, adopt, context, gate, ledger, plan, replay, restrictions, start, status, validate};
+use commands::{
+    act, adopt, completions, context, explain, gate, history, init, ledger, plan, replay, report, restrictions, retry, start, status, validate,
+};
 use failure::{Code, Failure, Outcome};
 use output::{Output, note};
 use serde_json::json;
@@ -42,6 +44,8 @@ const AFTER_HELP: &str = "In an emergency no tool is needed: set the parameter /
 
 #[derive(Subcommand)]
 enum Command {
+    /// Write a rollout file to begin with, explained line by line
+    Init(init::Args),
     /// Check a rollout file; nothing is contacted
     Validate(validate::Args),
     /// What a rollout could see, and by when, at so many calls an hour; nothing is contacted
@@ -54,7 +58,11 @@ enum Command {
     /// Open a rollout: the canary version is published, then calls move step by step
     Start(start::Args),
     /// Where rollouts stand
+    ///
+    /// Read from the ledger and the parameters alone: it answers also when Genesys Cloud does not.
     Status(status::Args),
+    /// Why a rollout stands where it stands, what would change it, and how it got there
+    Explain(explain::Args),
     /// Hold a rollout at its weight
     Pause(act::On),
     /// Let a paused rollout go on
@@ -70,6 +78,8 @@ enum Command {
     Rollback(act::On),
     /// Send all calls of a rollout to one side at once, for the day on which the other is the broken one
     Intervene(act::Intervention),
+    /// Open the latest rollout of a flow once more, as its file was
+    Retry(retry::Args),
     /// Say that things were put right by hand after NeedsHuman
     Clear(act::On),
     /// Times in which errors are expected
@@ -81,6 +91,10 @@ enum Command {
     Freeze(restrictions::Period),
     /// Take all calls of every rollout to stable, and let nothing start or rise until --end
     StopAll(restrictions::StopAll),
+    /// The rollouts that a flow has had
+    History(history::Args),
+    /// What Serin would have done with rollouts that it only observed, beside what people did
+    Report(report::Args),
     /// What was recorded of a flow: show it, check it, copy it
     #[command(subcommand)]
     Ledger(ledger::Command),
@@ -91,6 +105,8 @@ enum Command {
     /// Several installations, accounts and organizations by name
     #[command(subcommand)]
     Context(context::Command),
+    /// What a shell needs to complete command lines
+    Completions(completions::Args),
 }
 
 #[tokio::main(flavor = "current_thread")]
@@ -109,11 +125,17 @@ async fn main() -> ExitCode {
 
 async fn run(command: Command, place: &Place) -> Outcome {
     match command {
+        Command::Init(args) => init::run(&args, place.output),
         Command::Validate(args) => validate::run(&args, place.output),
         Command::Plan(args) => plan::run(&args, place.output),
         Command::Adopt(args) => adopt::run(&args, place).await,
         Command::Start(args) => start::run(&args, place).await,
         Command::Status(args) => status::run(&args, place).await,
+        Command::Explain(args) => explain::run(&args, place).await,
+        Command::Retry(args) => retry::run(&args, place).await,
+        Command::History(args) => history::run(&args, place).await,
+        Command::Report(args) => report::run(&args, place).await,
+        Command::Completions(args) => completions::run(&args),
         Command::Pause(on) => act::run(&on, Action::Pause, place).await,
         Command::Resume(on) => act::run(&on, Action::Resume, place).await,
         Command::Approve(on) => act::run(&on, Action::Approve, place).await,

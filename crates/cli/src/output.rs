@@ -75,7 +75,6 @@ pub(crate) enum Tone {
     Good,
     Busy,
     Bad,
-    Faint,
 }
 
 impl Tone {
@@ -85,7 +84,6 @@ impl Tone {
             Tone::Good => AnsiColor::Green.on_default(),
             Tone::Busy => AnsiColor::Yellow.on_default(),
             Tone::Bad => AnsiColor::Red.on_default().bold(),
-            Tone::Faint => Style::new().dimmed(),
         }
     }
 

@@ -88,8 +88,6 @@ pub(crate) struct Site {
     pub(crate) output: Output,
     /// The clock that rollouts run by.
     pub(crate) now: Timestamp,
-    /// Whether that is another one than the wall clock.
-    pub(crate) is_simulated: bool,
 }
 
 impl Place {
@@ -125,7 +123,6 @@ impl Place {
             parameters: ParameterStore::new(&aws, stage.clone()),
             genesys_api: self.genesys_api.clone().or(genesys_api),
             output: self.output,
-            is_simulated: self.time.is_some(),
             stage,
             context,
             aws,

@@ -126,7 +126,7 @@ impl View {
         Ok(View { unread, ..View::seen(flow, &opened, &seen, recalled.as_ref(), &restrictions, site.now) })
     }
 
-    fn seen(
+    pub(crate) fn seen(
         flow: &FlowName,
         opened: &Opened,
         seen: &Seen,
@@ -310,5 +310,71 @@ pub(crate) fn lasts(since: Timestamp, now: Timestamp) -> String {
     match minutes {
         m if m < 1.0 => format!("since {since:.0}"),
         m => format!("since {since:.0}, {}", spell(m)),
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+    use serin_controller::ports::Book;
+    use serin_core::ledger::StoredEntry;
+    use serin_core::measurement::Window;
+
+    /// A rollout a while after its first step: its ledger, its parameters, what was measured, and now.
+    pub(crate) fn stepping() -> (Opened, Seen, Recalled, Timestamp) {
+        let kept = include_str!("../../core/tests/ledgers/traffic-cop.jsonl");
+        let entries: Vec<StoredEntry> = kept.lines().map(|line| StoredEntry::open(line.to_owned()).expect("an entry")).collect();
+        let applied = entries.iter().position(|stored| stored.entry.event.name() == "WeightApplied").expect("a step");
+        let entries = entries[..=applied].to_vec();
+        let last = &entries[applied];
+        let rollout = Rollout::replay(entries.iter().map(|stored| &stored.entry)).expect("a rollout");
+        let now = last.entry.at + SignedDuration::from_mins(25);
+        let counts = |calls, errors, abandons, transfers| Counts {
+            calls,
+            errors,
+            abandons,
+            transfers,
+            contained: calls - errors - abandons - transfers,
+            ..Counts::default()
+        };
+        let from = serin_core::summary::hour(rollout.in_force.since);
+        let window = |minute: i64| Window {
+            start: from + SignedDuration::from_mins(minute),
+            counts: Comparison { stable: counts(95, 1, 5, 20), canary: counts(5, u32::from(minute % 4 == 0), 0, 1) },
+        };
+        let minutes = now.duration_since(from).as_mins();
+        let recalled = Recalled { summary: None, from, windows: (0..minutes).map(window).collect() };
+        let seen = Seen { percentage: Some(("5".to_owned(), rollout.applied.expect("applied").version)), ..Seen::default() };
+        let book = Book { revision: last.entry.revision, head_hash: last.hash(), entries, ..Book::empty() };
+        (Opened { book, rollout: Some(rollout) }, seen, recalled, now)
+    }
+
+    #[test]
+    fn a_flow_is_told_with_both_cohorts_the_evidence_and_what_comes_next() {
+        let (opened, seen, recalled, now) = stepping();
+        let view = View::seen(&"main_ivr".parse().expect("a name"), &opened, &seen, Some(&recalled), &[], now);
+        let text = view.text();
+        for words in ["Stepping at 5 %", "steps [5] 25 50 100", "the parameter holds 5", "stable", "canary", "to rollback", "evidence", "would change", "next", "WeightApplied"] {
+            assert!(text.contains(words), "{words} is not there\n{text}");
+        }
+        let told = serde_json::to_value(&view).expect("json");
+        let evidence = &told["rollout"]["evidence"];
+        assert!(evidence["towards_rollback"].as_f64().is_some_and(|part| (0.0..=1.0).contains(&part)), "{told}");
+        assert_eq!((&told["rollout"]["phase"], &evidence["next"]), (&"Stepping".into(), &serde_json::json!(25.0)), "{told}");
+        assert!(told["rollout"]["rates"][0]["canary"]["high"].as_f64() > told["rollout"]["rates"][0]["canary"]["percent"].as_f64());
+    }
+
+    #[test]
+    fn parameters_that_cannot_be_read_do_not_hide_the_record() {
+        let (opened, _, recalled, now) = stepping();
+        let view = View::seen(&"main_ivr".parse().expect("a name"), &opened, &Seen::default(), Some(&recalled), &[], now);
+        let view = View { unread: Some("parameter /genesys/canary/prod/main_ivr/percentage: throttled".into()), ..view };
+        let text = view.text();
+        assert!(text.contains("the parameter cannot be read") && text.contains("throttled") && text.contains("Stepping at 5 %"), "{text}");
+    }
+
+    #[test]
+    fn a_bar_is_as_long_as_it_is_wide() {
+        assert_eq!((bar(0.0, 4).as_str(), bar(0.49, 4).as_str(), bar(1.0, 4).as_str()), ("----", "#---", "####"));
     }
 }

@@ -11,7 +11,7 @@ use ratatui::crossterm::event::{self, Event, KeyCode, KeyEventKind, KeyModifiers
 use ratatui::layout::{Constraint, Layout, Rect};
 use ratatui::style::{Color, Modifier, Style};
 use ratatui::text::{Line, Span};
-use ratatui::widgets::{Paragraph, Wrap};
+use ratatui::widgets::Paragraph;
 use serin_controller::ports::{ActiveFlow, Ledger};
 use serin_core::rollout::FlowName;
 use std::io::IsTerminal;
@@ -195,8 +195,8 @@ impl Screen {
 
     fn draw_view(&self, frame: &mut Frame<'_>, area: Rect) {
         let Some(view) = &self.view else {
-            let advice = " no flow is watched; `serin start FILE --reason ...` opens a rollout";
-            frame.render_widget(Paragraph::new(advice).wrap(Wrap { trim: false }), area);
+            let advice = wrapped("no flow is watched; `serin start FILE --reason …` opens a rollout", area.width.into());
+            frame.render_widget(Paragraph::new(advice.into_iter().map(|line| Line::raw(format!(" {line}"))).collect::<Vec<_>>()), area);
             return;
         };
         let Some(rollout) = &view.rollout else {
@@ -204,17 +204,18 @@ impl Screen {
             return;
         };
         let facts = self.facts(view, rollout, area.width);
-        let said = self.said(rollout);
+        let mut said = self.said(rollout, area.width.into());
+        // Two entries are in sight on the smallest screen that is worth looking at.
+        said.truncate(usize::from(area.height).saturating_sub(facts.len() + 3));
         let entries = self.entries(view, area.width);
-        let wrapped = said.line_count(area.width).min(usize::from(area.height)) as u16;
         let [top, middle, bottom] = Layout::vertical([
             Constraint::Length(facts.len() as u16),
-            Constraint::Length(wrapped),
+            Constraint::Length(said.len() as u16),
             Constraint::Min(0),
         ])
         .areas(area);
         frame.render_widget(Paragraph::new(facts), top);
-        frame.render_widget(said, middle);
+        frame.render_widget(Paragraph::new(said), middle);
         frame.render_widget(Paragraph::new(entries), bottom);
     }
 
@@ -252,16 +253,20 @@ impl Screen {
     }
 
     /// What would be decided now.
-    fn said(&self, rollout: &Running) -> Paragraph<'static> {
+    fn said(&self, rollout: &Running, width: usize) -> Vec<Line<'static>> {
         let mut lines = Vec::new();
         if let Some(now) = &rollout.now {
             let bold = self.style(Modifier::BOLD);
-            for (label, text) in [("now", now.sentence.clone()), ("would change it", now.would_change.clone()), ("next look", next(now))] {
-                lines.push(Line::from(vec![Span::styled(format!(" {label}: "), bold), Span::raw(text)]));
+            for (label, text) in [("now", now.sentence.clone()), ("would change", now.would_change.clone()), ("next look", next(now))] {
+                let mut label = format!(" {label:<13}");
+                for line in wrapped(&text, width.saturating_sub(label.len())) {
+                    lines.push(Line::from(vec![Span::styled(label, bold), Span::raw(line)]));
+                    label = " ".repeat(14);
+                }
             }
         }
         lines.push(Line::raw(""));
-        Paragraph::new(lines).wrap(Wrap { trim: false })
+        lines
     }
 
     fn entries(&self, view: &View, width: u16) -> Vec<Line<'static>> {
@@ -283,10 +288,24 @@ impl Screen {
             Tone::Good => Color::Green,
             Tone::Busy => Color::Yellow,
             Tone::Bad => Color::Red,
-            Tone::Plain | Tone::Faint => return Style::new(),
+            Tone::Plain => return Style::new(),
         };
         Style::new().fg(color)
     }
+}
+
+/// A text in lines that fit, broken between words.
+fn wrapped(text: &str, width: usize) -> Vec<String> {
+    let mut lines = vec![String::new()];
+    for word in text.split_whitespace() {
+        let line = lines.last_mut().expect("there is a line");
+        if line.is_empty() || line.chars().count() + 1 + word.chars().count() <= width {
+            line.extend((!line.is_empty()).then_some(' ').into_iter().chain(word.chars()));
+        } else {
+            lines.push(word.to_owned());
+        }
+    }
+    lines
 }
 
 /// A text that fits, with dots where something is left out.
@@ -294,5 +313,64 @@ fn cut(text: &str, width: usize) -> String {
     match text.chars().count() > width {
         true => text.chars().take(width.saturating_sub(1)).chain(['…']).collect(),
         false => text.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::view;
+    use ratatui::Terminal;
+    use ratatui::backend::TestBackend;
+
+    fn screen(width: u16, height: u16, flows: usize) -> String {
+        let (opened, seen, recalled, now) = view::tests::stepping();
+        let view = View::seen(&opened.book.entries[0].entry.flow, &opened, &seen, Some(&recalled), &[], now);
+        let running = view.rollout.as_ref().expect("a rollout");
+        let active = |n: usize| ActiveFlow {
+            flow: format!("main_ivr_{n}").parse().expect("a name"),
+            phase: running.phase.to_owned(),
+            visit_until: None,
+            rollout: running.id.clone(),
+            weight: running.weight,
+            since: running.since,
+            revision: 7,
+            why: String::new(),
+        };
+        let screen = Screen {
+            stage: "prod".into(),
+            now,
+            last_tick: Some(now),
+            flows: (0..flows).map(active).collect(),
+            selected: flows.saturating_sub(2),
+            view: Some(view),
+            trouble: (flows > 3).then(|| "the ledger could not be reached: it did not answer".to_owned()),
+            colors: false,
+        };
+        let mut terminal = Terminal::new(TestBackend::new(width, height)).expect("a terminal");
+        terminal.draw(|frame| screen.draw(frame)).expect("drawn");
+        terminal.backend().to_string()
+    }
+
+    #[test]
+    fn a_small_and_a_large_terminal_show_the_same_facts() {
+        for (width, height, flows) in [(80, 24, 1), (80, 24, 30), (200, 50, 3), (40, 10, 2)] {
+            let drawn = screen(width, height, flows);
+            assert_eq!(drawn.lines().count(), usize::from(height), "{drawn}");
+            assert!(drawn.contains("stage prod") && drawn.contains("Stepping at 5 %"), "{drawn}");
+            if width >= 80 {
+                for word in ["stable", "canary", "errors", "hang-ups", "to rollback", "to 25 %", "now", "would change", "next look", "latest entries", "StepStarted"] {
+                    assert!(drawn.contains(word), "{word} is not there\n{drawn}");
+                }
+            }
+        }
+        assert!(screen(80, 24, 30).contains("> main_ivr_28"), "the selected flow is in sight");
+        assert!(screen(80, 24, 30).contains("could not look: the ledger could not be reached"));
+    }
+
+    #[test]
+    fn text_is_broken_between_words() {
+        assert_eq!(wrapped("calls that look worse at the next weight", 16), ["calls that look", "worse at the", "next weight"]);
+        assert_eq!(cut("main_ivr", 5), "main…");
     }
 }
