@@ -257,7 +257,7 @@ impl Screen {
         let mut lines = Vec::new();
         if let Some(now) = &rollout.now {
             let bold = self.style(Modifier::BOLD);
-            for (label, text) in [("now", now.sentence.clone()), ("would change", now.would_change.clone()), ("next look", next(now))] {
+            for (label, text) in [("now", now.sentence.clone()), ("next look", next(now)), ("would change", now.would_change.clone())] {
                 let mut label = format!(" {label:<13}");
                 for line in wrapped(&text, width.saturating_sub(label.len())) {
                     lines.push(Line::from(vec![Span::styled(label, bold), Span::raw(line)]));
