@@ -400,7 +400,7 @@ struct Hands<'a> {
 
 impl Hands<'_> {
     fn request(&self, why: Why) -> Request {
-        Request { by: why.by, reason: why.reason, now: self.now, stage: self.stage.to_owned() }
+        Request { by: why.by, reason: why.reason, now: self.now, stage: self.stage.to_owned(), holder: None }
     }
 
     async fn act(&self, on: On, action: Action) -> anyhow::Result<()> {
@@ -432,11 +432,11 @@ async fn adopt(
         return Err(anyhow!("strategy {} needs no traffic cop: there is nothing to adopt", plan.strategy.name()));
     }
     // In the middle of a rollout the way back would take its canary's calls along.
-    match gate(ledger, &WallClock, &plan.flow, Timestamp::now()).await? {
+    match gate(ledger, &WallClock, &plan.flow, Timestamp::now(), None).await? {
         Gate::RolloutUnfinished { rollout, phase } => {
             return Err(anyhow!("flow {}: rollout {rollout} stands at {phase}; end it first. Nothing was changed", plan.flow));
         }
-        Gate::Open | Gate::Restricted(_) | Gate::Lockout { .. } => {}
+        Gate::Open | Gate::Restricted(_) | Gate::Lockout { .. } | Gate::Held { .. } => {}
     }
     let adoption = genesys::Adoption::plan(genesys.connect()?, ivr, plan.stable_flow(), cop, undo).await?;
     println!("{}", adoption.described());
