@@ -138,6 +138,41 @@ async fn of_fifty_runs_one_gets_the_lease() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 #[ignore = "needs a DynamoDB: tests/local/test_races.py starts one and runs it"]
+async fn of_fifty_pipelines_one_holds_the_gate() {
+    let (ledger, flow, mut now) = store("holds").await;
+    let mut winners = BTreeSet::new();
+    for round in 0..ROUNDS {
+        let pipelines: Vec<String> = (0..WRITERS).map(|writer| format!("build/{writer}")).collect();
+        // Nothing was ever recorded of the flow: the first of them makes its head.
+        let take = |writer: usize| {
+            let (ledger, flow, pipeline) = (ledger.clone(), flow.clone(), pipelines[writer].clone());
+            async move { ledger.hold(&flow, &pipeline, 0, now, now + A_MINUTE).await }
+        };
+        let (writer, ()) = only_winner(at_once(take).await, round);
+        let book = ledger.load(&flow).await.unwrap();
+        let hold = book.hold.clone().unwrap();
+        assert_eq!((&hold.holder, book.revision, book.fence), (&pipelines[writer], 0, 2 * round as u64 + 1), "round {round}");
+        // Its holder prolongs it; whoever read another revision does not, and nobody else gives it back.
+        ledger.hold(&flow, &hold.holder, 0, now, now + A_MINUTE).await.unwrap();
+        assert!(matches!(ledger.hold(&flow, &hold.holder, 1, now, now + A_MINUTE).await, Err(LedgerError::Lost { .. })), "round {round}");
+        assert!(!ledger.release_hold(&flow, "somebody else").await.unwrap(), "round {round}");
+        match round % 2 {
+            0 => assert!(ledger.release_hold(&flow, &hold.holder).await.unwrap() && ledger.load(&flow).await.unwrap().hold.is_none()),
+            _ => now += A_MINUTE,
+        }
+        winners.insert(writer);
+    }
+    // Nobody holds a gate past somebody's lease.
+    now += A_MINUTE;
+    let lease = ledger.lease(&flow, "a run", now, now + A_MINUTE).await.unwrap();
+    assert!(matches!(ledger.hold(&flow, "build/1", 0, now, now + A_MINUTE).await, Err(LedgerError::Lost { .. })));
+    ledger.release(&flow, &lease).await.unwrap();
+    ledger.hold(&flow, "build/1", 0, now, now + A_MINUTE).await.unwrap();
+    println!("holds: {ROUNDS} rounds of {WRITERS} pipelines, won by {} different ones", winners.len());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+#[ignore = "needs a DynamoDB: tests/local/test_races.py starts one and runs it"]
 async fn of_fifty_flows_one_may_restore() {
     let (ledger, flow, mut now) = store("restorations").await;
     let flows: Vec<FlowName> = (0..WRITERS).map(|n| format!("{flow}-{n}").parse().unwrap()).collect();

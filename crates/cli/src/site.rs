@@ -141,7 +141,7 @@ impl Site {
     /// What a person asks for, with their AWS identity.
     pub(crate) async fn request(&self, why: &Why) -> Request {
         let by = who::asks(&self.aws, why.by.as_deref()).await;
-        Request { by, reason: why.reason.clone(), now: self.now, stage: self.stage.clone() }
+        Request { by, reason: why.reason.clone(), now: self.now, stage: self.stage.clone(), holder: None }
     }
 
     /// Publishes what was recorded, and wakes the executor. What cannot be published from here is at the next tick.

@@ -41,7 +41,7 @@ pub(crate) async fn run(args: &Args, place: &Place) -> Outcome {
     }
     let site = place.connect().await?;
     // In the middle of a rollout the way back would take its canary's calls along.
-    if let Gate::RolloutUnfinished { rollout, phase } = gate(&site.ledger, &WallClock, &plan.flow, Timestamp::now()).await? {
+    if let Gate::RolloutUnfinished { rollout, phase } = gate(&site.ledger, &WallClock, &plan.flow, Timestamp::now(), None).await? {
         return Err(Failure::refused(anyhow!("flow {}: rollout {rollout} stands at {phase}; end it first. Nothing was changed", plan.flow)));
     }
     let adoption = Adoption::plan(site.genesys().connect()?, &args.ivr, plan.stable_flow(), &args.cop, args.undo).await?;

@@ -1,5 +1,6 @@
 //! `serin retry`: opens the flow's latest rollout once more.
 
+use crate::commands::gate::Turn;
 use crate::commands::start::{self, Volume};
 use crate::failure::{Failure, Outcome};
 use crate::site::{Place, Why};
@@ -14,6 +15,8 @@ pub(crate) struct Args {
     #[command(flatten)]
     volume: Volume,
     #[command(flatten)]
+    turn: Turn,
+    #[command(flatten)]
     why: Why,
 }
 
@@ -22,5 +25,5 @@ pub(crate) async fn run(args: &Args, place: &Place) -> Outcome {
     let Some(before) = open(&site.ledger, &args.flow).await?.rollout else {
         return Err(Failure::refused(anyhow!("flow {} has had no rollout to open again; `serin start FILE` opens the first. Nothing was changed", args.flow)));
     };
-    start::open(&site, args.volume.of(before.plan), &args.why).await
+    start::open(&site, args.volume.of(before.plan), &args.turn, &args.why).await
 }

@@ -1,12 +1,13 @@
 //! `serin start`: opens a rollout.
 
+use crate::commands::gate::Turn;
 use crate::commands::plan;
 use crate::failure::{Code, Failure, Outcome};
 use crate::file;
 use crate::site::{Place, Site, Why};
 use serde_json::json;
 use serin_aws::WallClock;
-use serin_controller::intervene::start;
+use serin_controller::intervene::{Request, start};
 use serin_core::policy::LowVolume;
 use serin_core::rollout::Plan;
 use std::path::PathBuf;
@@ -17,6 +18,8 @@ pub(crate) struct Args {
     file: PathBuf,
     #[command(flatten)]
     volume: Volume,
+    #[command(flatten)]
+    turn: Turn,
     #[command(flatten)]
     why: Why,
 }
@@ -53,13 +56,14 @@ impl Volume {
 pub(crate) async fn run(args: &Args, place: &Place) -> Outcome {
     // A file is refused before anything is contacted.
     let plan = args.volume.of(file::read(&args.file).map_err(Failure::not_accepted)?);
-    open(&place.connect().await?, plan, &args.why).await
+    open(&place.connect().await?, plan, &args.turn, &args.why).await
 }
 
 /// Opens it, and says what to expect.
-pub(crate) async fn open(site: &Site, plan: Plan, why: &Why) -> Outcome {
+pub(crate) async fn open(site: &Site, plan: Plan, turn: &Turn, why: &Why) -> Outcome {
+    let request = Request { holder: turn.holder(), ..site.request(why).await };
     let (flow, expected) = (plan.flow.clone(), plan::expected(&plan.policy));
-    let id = start(&site.ledger, &site.parameters, &WallClock, plan, &site.request(why).await).await?;
+    let id = start(&site.ledger, &site.parameters, &WallClock, plan, &request).await?;
     site.publish().await;
     site.output.tell("Rollout", &json!({"flow": flow, "rollout": id, "phase": "Preparing", "weight": 0, "expected": expected}), || {
         let opened = format!("{flow}: rollout {id} opened; `serin status {flow}` shows where it stands");
