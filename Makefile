@@ -2,7 +2,7 @@
 .DEFAULT_GOAL := help
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
-.PHONY: help demo test check contract bench soak mutants build invoke package deploy alerts clean
+.PHONY: help demo local test check contract bench soak mutants build invoke package deploy alerts clean
 
 PYTHON ?= python3
 LOCAL := $(PYTHON) tests/local/bootstrap.py
@@ -23,6 +23,11 @@ demo: need ## play a healthy and a broken rollout on a local stack; STRATEGY=tra
 	@echo "▸ install the local tools (once)" && $(LOCAL)
 	@echo "▸ build (the first time this takes some minutes)" && cargo build --workspace --bins --locked
 	@$(PYTHON) tests/local/demo.py $(if $(STRATEGY),--strategy $(STRATEGY)) $(if $(SEED),--seed $(SEED)) $(if $(KEEP),--keep)
+
+local: need ## a local stack with callers on which time runs, to try `serin` on: . .local/env in another terminal; SPEED=1.5 minutes a second
+	@echo "▸ install the local tools (once)" && $(LOCAL)
+	@echo "▸ build (the first time this takes some minutes)" && cargo build --workspace --bins --locked
+	@$(PYTHON) tests/local/playground.py $(if $(SPEED),--speed $(SPEED)) $(if $(SEED),--seed $(SEED))
 
 test: need ## everything that must hold
 	cargo fmt --all --check
