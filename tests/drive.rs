@@ -2,9 +2,11 @@
 
 use crate::world::{Process, World};
 use jiff::{SignedDuration, Timestamp};
+use serin_controller::deploy::{DeployError, deploy};
 use serin_controller::evaluate::{self, Report, RolloutClock, Tick, TickError};
 use serin_controller::intervene::{self, Action, Gate, InterventionError, Request};
-use serin_controller::ports::{LedgerError, Topic};
+use serin_controller::ports::{FlowError, LedgerError, Topic};
+use serin_controller::preflight::{self, Looked};
 use serin_controller::work::{self, Run, Worked};
 use serin_core::alert::{Alert, RollbackRequest};
 use serin_core::phase::{Event, Phase};
@@ -221,6 +223,20 @@ impl Stage {
     pub fn work(&self) -> Option<Result<Vec<Worked>, LedgerError>> {
         let process = self.world.process("executor");
         run(&process, executor_tick(&process, &self.task(&process)))
+    }
+
+    /// What a look before a rollout finds now.
+    pub fn look(&self, plan: &Plan) -> Result<Looked, FlowError> {
+        let process = self.world.process("cli");
+        let ports = work::Ports { ledger: &process, parameters: &process, flows: &process, notifier: &(), clock: &process };
+        run(&process, preflight::look(&ports, &self.task(&process), plan)).expect("nobody crashes by looking")
+    }
+
+    /// Publishes a file into the canary flow; `None` if the command crashed.
+    pub fn deploy(&self, plan: &Plan, file: &str) -> Option<Result<Plan, DeployError>> {
+        let process = self.world.process("cli");
+        let ports = work::Ports { ledger: &process, parameters: &process, flows: &process, notifier: &(), clock: &process };
+        run(&process, deploy(&ports, &self.task(&process), plan, file))
     }
 
     /// The executor serves one message of its queue; `None` if it crashed.

@@ -276,6 +276,16 @@ impl State {
         }
     }
 
+    /// Law 11: a file is published only into a flow that no caller reaches.
+    pub(super) fn law_of_deployment(&mut self, genesys_flow: &str) {
+        let Ok(flow) = genesys_flow.trim_end_matches("-canary").parse::<FlowName>() else { return };
+        self.exercise(11, "deployed");
+        let weight = self.projections.get(&flow).map_or(Weight::ZERO, |p| p.seen.weight());
+        if weight.max(self.offered(&flow)).max(self.pointed_weight(&flow)) > Weight::ZERO {
+            self.violated(11, format!("{flow}: a file was published into {genesys_flow}, which callers reach"));
+        }
+    }
+
     /// Whether another installation writes the row.
     fn is_taken_over(&self, flow: &FlowName) -> bool {
         self.rows.get(flow).is_some_and(|row| !["", "serin/test"].contains(&row.owner.as_str()))

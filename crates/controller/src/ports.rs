@@ -395,6 +395,9 @@ pub trait Flows {
     /// Publishes the configuration that `from` runs into the flow `to`, under the name of `to`. `TryLater` if it is still running
     /// when the adapter's patience ends.
     fn copy(&self, from: &str, to: &str) -> impl Future<Output = Result<(), FlowError>>;
+    /// Publishes a file into a flow, whose name and type it must bear: the vendor goes by these, and not by an id. `Refused` if it bears
+    /// others, or is not valid; `TryLater` also if the end was not seen, and then it may still be published.
+    fn publish_file(&self, flow: &str, file: &str) -> impl Future<Output = Result<(), FlowError>>;
 }
 
 /// What leads numbers to flows. The vendor gives each a version; whoever changed it meanwhile is looked at again, never overwritten.
