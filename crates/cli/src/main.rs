@@ -10,15 +10,18 @@ mod failure;
 mod file;
 mod genesys;
 mod output;
+mod progress;
 mod protocol;
 mod recording;
+#[cfg(test)]
+mod reference;
 mod site;
 mod view;
 mod who;
 
 use clap::{Parser, Subcommand};
 use commands::{
-    act, adopt, completions, context, explain, gate, history, init, ledger, plan, replay, report, restrictions, retry, start, status, validate,
+    act, adopt, completions, context, deploy, explain, gate, history, init, ledger, plan, preflight, replay, report, restrictions, retry, start, status, validate,
 };
 use failure::{Code, Failure, Outcome};
 use output::{Output, note};
@@ -50,6 +53,14 @@ enum Command {
     Validate(validate::Args),
     /// What a rollout could see, and by when, at so many calls an hour; nothing is contacted
     Plan(plan::Args),
+    /// What would be in the way of a rollout: looks at everything it needs, and changes nothing. 0 nothing, 10 something
+    ///
+    /// Data actions that the rollout file names are asked with their test inputs.
+    Preflight(preflight::Args),
+    /// From a flow's file to a rollout: gate, preflight, publish into the canary flow, start
+    ///
+    /// Holds the gate meanwhile. What comes out is a version of the canary flow that no caller reaches until the rollout moves calls there.
+    Deploy(deploy::Args),
     /// Lead a number to the traffic cop instead of to its flow, or back
     ///
     /// Says what is there, what comes and what changes in reports, then asks. Changes the open hours' flow of one IVR configuration, on the
@@ -100,7 +111,10 @@ enum Command {
     Ledger(ledger::Command),
     /// What policies would have done with a recorded history, side by side; nothing is contacted
     Replay(replay::Args),
-    /// May a flow be deployed now? 0 yes, 10 a rollout is not finished, 11 lockout, 12 maintenance, freeze or stop, 20 could not tell (a no)
+    /// May a flow be deployed now? For pipelines, which can also take their turn
+    ///
+    /// Exit code 0 yes, 10 a rollout is not finished or another pipeline has its turn, 11 lockout after a rollback, 12 maintenance, freeze or
+    /// stop, 20 could not tell within a second (a no).
     Gate(gate::Args),
     /// Several installations, accounts and organizations by name
     #[command(subcommand)]
@@ -128,6 +142,8 @@ async fn run(command: Command, place: &Place) -> Outcome {
         Command::Init(args) => init::run(&args, place.output),
         Command::Validate(args) => validate::run(&args, place.output),
         Command::Plan(args) => plan::run(&args, place.output),
+        Command::Preflight(args) => preflight::run(&args, place).await,
+        Command::Deploy(args) => deploy::run(&args, place).await,
         Command::Adopt(args) => adopt::run(&args, place).await,
         Command::Start(args) => start::run(&args, place).await,
         Command::Status(args) => status::run(&args, place).await,

@@ -47,6 +47,11 @@ fn name(text: &str) -> Result<String, String> {
 }
 
 impl Turn {
+    /// The turn of somebody who is known.
+    pub(crate) fn of(holder: &str) -> Turn {
+        Turn { holder: Some(holder.to_owned()) }
+    }
+
     /// The name that was given, or the run's of the pipeline that this is.
     pub(crate) fn holder(&self) -> Option<String> {
         self.holder.clone().or_else(|| of_pipeline(|name| std::env::var(name).ok().filter(|value| !value.is_empty())))
