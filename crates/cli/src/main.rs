@@ -349,7 +349,7 @@ async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
             adopt(&genesys, &ledger, &plan, [&ivr, &cop], undo, yes).await?;
         }
         Command::Gate { flow } => {
-            let answer = gate(&ledger, &WallClock, &flow, now).await?;
+            let answer = gate(&ledger, &WallClock, &flow, now, None).await?;
             println!("{flow}: {answer}");
             return Ok(ExitCode::from(answer.exit_code()));
         }
