@@ -22,7 +22,7 @@ pub struct FlowBook {
     pub hold: Option<Hold>,
     last_rollback: Option<Timestamp>,
     /// `None` once ticks do not visit it any more.
-    active: Option<ActiveFlow>,
+    pub(super) active: Option<ActiveFlow>,
     /// Windows of a rollout, by hour.
     windows: BTreeMap<(String, i64), Vec<Window>>,
     /// What the hours before told, by rollout.
@@ -122,7 +122,7 @@ impl State {
         book.first = commit.first_revision as usize - 1;
         book.entries.push(stored);
         book.last_rollback = commit.last_rollback;
-        book.active = Some(ActiveFlow { flow: commit.flow.clone(), phase: commit.phase.clone(), visit_until: commit.visit_until });
+        book.active = Some(commit.active);
         if let Some(configuration) = commit.quarantine {
             self.quarantine.insert((commit.flow.clone(), configuration));
         }

@@ -98,6 +98,10 @@ async fn of_fifty_entries_on_one_revision_one_is_recorded() {
         assert_eq!(stands.revision, before.book.revision + 1, "round {round}");
         assert_eq!(stands.fence, before.book.fence + 1, "round {round}: one writer took over");
         assert_eq!(stands.entries.last().unwrap().entry.why, format!("by writer {writer}"));
+        let shown = ledger.active().await.unwrap().into_iter().find(|active| active.flow == flow).unwrap();
+        let rollout = won.rollout.unwrap();
+        assert_eq!((shown.rollout, shown.weight, shown.revision), (rollout.id.clone(), rollout.settled_weight(), stands.revision));
+        assert_eq!((shown.phase.as_str(), shown.why), (rollout.phase.name(), format!("by writer {writer}")));
         winners.insert(writer);
     }
     let book = ledger.load(&flow).await.unwrap();

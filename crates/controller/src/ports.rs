@@ -110,14 +110,12 @@ pub struct Commit {
     pub authority: Authority,
     /// The entry.
     pub entry: StoredEntry,
-    /// Name of the phase after it.
-    pub phase: String,
+    /// How the flow stands after it, for ticks and overviews.
+    pub active: ActiveFlow,
     /// First revision of the rollout.
     pub first_revision: u64,
     /// When the last rollback of this flow began.
     pub last_rollback: Option<Timestamp>,
-    /// Until when ticks visit the flow; `None` while the rollout runs.
-    pub visit_until: Option<Timestamp>,
     /// A configuration that must not be rolled out again, by hash.
     pub quarantine: Option<String>,
     /// What proved healthy.
@@ -139,16 +137,30 @@ pub struct KnownGood {
     pub healthy_at: Timestamp,
 }
 
-/// A flow that ticks visit.
+/// A flow that ticks visit, with as much of its ledger as an overview shows: all of them are read in one query. What older code recorded
+/// lacks what came later, which is empty or 0 then.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ActiveFlow {
     /// The flow.
     pub flow: FlowName,
-    /// Name of its rollout's phase.
+    /// Its latest rollout.
+    pub rollout: String,
+    /// Name of its phase.
     pub phase: String,
+    /// When the phase was entered, on the clock the rollout runs by.
+    pub since: Timestamp,
+    /// The weight that callers should have got by now.
+    pub weight: Weight,
+    /// Place of the last entry.
+    pub revision: u64,
+    /// Why it was recorded, at most [`LONGEST_WHY`] characters of it.
+    pub why: String,
     /// When visits end, once the rollout has ended.
     pub visit_until: Option<Timestamp>,
 }
+
+/// Longest reason in an overview, in characters.
+pub const LONGEST_WHY: usize = 200;
 
 /// Why the ledger did not do as asked.
 #[derive(Debug, thiserror::Error)]
