@@ -2,7 +2,7 @@
 //!
 //! | pk | sk | holds |
 //! |---|---|---|
-//! | `FLOW#main_ivr` | `HEAD` | revision, head hash, fence, lease, first revision of the latest rollout, last rollback, phase (to look at) |
+//! | `FLOW#main_ivr` | `HEAD` | revision, head hash, fence, lease, hold of the gate, first revision of the latest rollout, last rollback, phase (to look at) |
 //! | `FLOW#main_ivr` | `ENTRY#000000000012` | the stored bytes of an entry |
 //! | `FLOW#main_ivr` | `WINDOWS#r-…#2026-11-20T09` | the windows of one hour |
 //! | `FLOW#main_ivr` | `SUMMARY#r-…` | what the hours before the latest ones told the sequential judge; made again if it is lost |
@@ -19,7 +19,7 @@ use aws_sdk_dynamodb::error::SdkError;
 use aws_sdk_dynamodb::operation::transact_write_items::TransactWriteItemsError;
 use aws_sdk_dynamodb::types::{AttributeValue, Put, TransactWriteItem, Update};
 use jiff::{SignedDuration, Timestamp};
-use serin_controller::ports::{ActiveFlow, Authority, Book, Commit, KnownGood, Lease, Ledger, LedgerError, Notice, Topic};
+use serin_controller::ports::{ActiveFlow, Authority, Book, Commit, Hold, KnownGood, Lease, Ledger, LedgerError, Notice, Topic};
 use serin_core::calendar::{Restriction, When};
 use serin_core::ledger::{Archive, BrokenLedger, Hash, Head, StoredEntry};
 use serin_core::measurement::{Comparison, Counts, Queue, Times, Window};
@@ -87,6 +87,7 @@ impl Ledger for DynamoLedger {
             head_hash: Hash::from_stored(string(&head, "head_hash")?),
             fence: number(&head, "fence")? as u64,
             last_rollback: time(&head, "last_rollback"),
+            hold: string(&head, "hold_owner").ok().zip(time(&head, "hold_until")).map(|(holder, until)| Hold { holder, until }),
             entries: Vec::new(),
         };
         if book.revision == 0 {
@@ -176,6 +177,58 @@ impl Ledger for DynamoLedger {
         match update.send().await {
             Err(error) if !error.as_service_error().is_some_and(|e| e.is_conditional_check_failed_exception()) => Err(unavailable(error)),
             _ => Ok(()),
+        }
+    }
+
+    async fn hold(&self, flow: &FlowName, holder: &str, revision: u64, now: Timestamp, until: Timestamp) -> Result<(), LedgerError> {
+        let unchanged = if revision == 0 { "(attribute_not_exists(revision) OR revision = :revision)" } else { "revision = :revision" };
+        let update = self
+            .client
+            .update_item()
+            .table_name(&self.table)
+            .set_key(Some(key(flow_key(flow), "HEAD".into())))
+            .update_expression(
+                "SET hold_owner = :holder, hold_until = :until, fence = if_not_exists(fence, :zero) + :one, \
+                 revision = if_not_exists(revision, :zero), head_hash = if_not_exists(head_hash, :genesis)",
+            )
+            .condition_expression(format!(
+                "{unchanged} AND (attribute_not_exists(lease_until) OR lease_until < :now) \
+                 AND (attribute_not_exists(hold_until) OR hold_until <= :now OR hold_owner = :holder)"
+            ))
+            .expression_attribute_values(":holder", text(holder))
+            .expression_attribute_values(":until", int(until.as_millisecond()))
+            .expression_attribute_values(":now", int(now.as_millisecond()))
+            .expression_attribute_values(":revision", int(revision as i64))
+            .expression_attribute_values(":zero", int(0))
+            .expression_attribute_values(":one", int(1))
+            .expression_attribute_values(":genesis", text(Hash::genesis().as_str()));
+        match update.send().await {
+            Ok(_) => Ok(()),
+            // A transaction on the same head is somebody who records.
+            Err(error)
+                if error
+                    .as_service_error()
+                    .is_some_and(|e| e.is_conditional_check_failed_exception() || e.is_transaction_conflict_exception()) =>
+            {
+                Err(lost(flow, "somebody else holds the gate, has the lease, or recorded since"))
+            }
+            Err(error) => Err(unavailable(error)),
+        }
+    }
+
+    async fn release_hold(&self, flow: &FlowName, holder: &str) -> Result<bool, LedgerError> {
+        let update = self
+            .client
+            .update_item()
+            .table_name(&self.table)
+            .set_key(Some(key(flow_key(flow), "HEAD".into())))
+            .update_expression("REMOVE hold_owner, hold_until")
+            .condition_expression("hold_owner = :holder")
+            .expression_attribute_values(":holder", text(holder));
+        match update.send().await {
+            Ok(_) => Ok(true),
+            Err(error) if error.as_service_error().is_some_and(|e| e.is_conditional_check_failed_exception()) => Ok(false),
+            Err(error) => Err(unavailable(error)),
         }
     }
 

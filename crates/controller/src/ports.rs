@@ -29,6 +29,8 @@ pub struct Book {
     pub fence: u64,
     /// When the last rollback of this flow began.
     pub last_rollback: Option<Timestamp>,
+    /// Whose turn it is to deploy, also one that is over.
+    pub hold: Option<Hold>,
     /// Entries of the latest rollout, oldest first; empty before the first.
     pub entries: Vec<StoredEntry>,
 }
@@ -36,7 +38,7 @@ pub struct Book {
 impl Book {
     /// A flow that has no ledger yet.
     pub fn empty() -> Book {
-        Book { revision: 0, head_hash: Hash::genesis(), fence: 0, last_rollback: None, entries: Vec::new() }
+        Book { revision: 0, head_hash: Hash::genesis(), fence: 0, last_rollback: None, hold: None, entries: Vec::new() }
     }
 }
 
@@ -47,6 +49,15 @@ pub struct Lease {
     pub owner: String,
     /// The fence that came with it.
     pub fence: u64,
+    /// Until when, on the wall clock.
+    pub until: Timestamp,
+}
+
+/// A pipeline's turn at the gate: until it is over nobody else deploys the flow or starts a rollout.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Hold {
+    /// Whose.
+    pub holder: String,
     /// Until when, on the wall clock.
     pub until: Timestamp,
 }
@@ -193,6 +204,18 @@ pub trait Ledger {
     fn lease(&self, flow: &FlowName, owner: &str, now: Timestamp, until: Timestamp) -> impl Future<Output = Result<Lease, LedgerError>>;
     /// Gives the lease back, if it is still ours.
     fn release(&self, flow: &FlowName, lease: &Lease) -> impl Future<Output = Result<(), LedgerError>>;
+    /// Holds the gate of a flow of which nothing was recorded since `revision`, unless somebody else holds it or has the lease, as of
+    /// `now`. Its holder may prolong it. Bumps the fence: whoever was held up past their lease records nothing any more.
+    fn hold(
+        &self,
+        flow: &FlowName,
+        holder: &str,
+        revision: u64,
+        now: Timestamp,
+        until: Timestamp,
+    ) -> impl Future<Output = Result<(), LedgerError>>;
+    /// Ends a hold; `false` if it is not theirs.
+    fn release_hold(&self, flow: &FlowName, holder: &str) -> impl Future<Output = Result<bool, LedgerError>>;
     /// Appends an entry with all that belongs to it, or nothing. A commit that already stands (same bytes) succeeds.
     fn commit(&self, commit: Commit) -> impl Future<Output = Result<(), LedgerError>>;
     /// Ends the visits of a flow whose rollout has ended, unless something was recorded since `revision`.
