@@ -66,7 +66,9 @@ impl Contexts {
         let directory = path.parent().unwrap_or(&path);
         std::fs::create_dir_all(directory).with_context(|| format!("{} cannot be made", directory.display()))?;
         let beside = path.with_extension(format!("{}.tmp", std::process::id()));
-        std::fs::write(&beside, text).and_then(|()| std::fs::rename(&beside, &path)).with_context(|| format!("contexts {} cannot be written", path.display()))?;
+        std::fs::write(&beside, text)
+            .and_then(|()| std::fs::rename(&beside, &path))
+            .with_context(|| format!("contexts {} cannot be written", path.display()))?;
         Ok(())
     }
 

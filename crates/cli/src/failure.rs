@@ -31,7 +31,10 @@ impl Code {
         (Code::Failed, "could not be done: something could not be reached, or failed. What was done and what was not is said"),
         (Code::NotAccepted, "the command line, the configuration or a file is not accepted; nothing was contacted"),
         (Code::Refused, "refused: it makes no sense now, or nobody confirmed it (--yes); nothing was changed"),
-        (Code::No, "gate: a rollout is not finished, or another pipeline has its turn. ledger verify, preflight, doctor: something is wrong"),
+        (
+            Code::No,
+            "gate: a rollout is not finished, or another pipeline has its turn. ledger verify, preflight, doctor: something is wrong",
+        ),
         (Code::Lockout, "gate: the last rollback is less than 15 minutes ago"),
         (Code::Restricted, "gate: a maintenance window, a freeze or a stop"),
         (Code::CouldNotTell, "gate, ledger verify, doctor: could not tell, which is a no"),

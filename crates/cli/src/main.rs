@@ -21,7 +21,8 @@ mod who;
 
 use clap::{Parser, Subcommand};
 use commands::{
-    act, adopt, completions, context, deploy, explain, gate, history, init, ledger, plan, preflight, replay, report, restrictions, retry, start, status, validate,
+    act, adopt, completions, context, deploy, explain, gate, history, init, ledger, plan, preflight, replay, report, restrictions, retry,
+    start, status, validate,
 };
 use failure::{Code, Failure, Outcome};
 use output::{Output, note};

@@ -19,7 +19,9 @@ fn reference() -> String {
     for (code, means) in Code::TABLE {
         let _ = writeln!(text, "| {} | {means} |", code as u8);
     }
-    text.push_str("\nA process that was killed has no code of these: a pipeline takes every code but 0 for a no.\n\n## Options of every command\n\n");
+    text.push_str(
+        "\nA process that was killed has no code of these: a pipeline takes every code but 0 for a no.\n\n## Options of every command\n\n",
+    );
     options(&mut text, cli.get_arguments().filter(|arg| !is_clap(arg)));
     for (name, command) in leaves(&cli, "serin") {
         let _ = write!(text, "\n## {name}\n\n{}\n\n", said(command));
@@ -80,7 +82,8 @@ fn options<'a>(text: &mut String, arguments: impl Iterator<Item = &'a Arg>) {
             }
         };
         let mut means = cell(&arg.get_long_help().or_else(|| arg.get_help()).map(ToString::to_string).unwrap_or_default());
-        let values: Vec<String> = arg.get_possible_values().iter().filter(|_| takes).map(|value| format!("`{}`", value.get_name())).collect();
+        let values: Vec<String> =
+            arg.get_possible_values().iter().filter(|_| takes).map(|value| format!("`{}`", value.get_name())).collect();
         if !values.is_empty() {
             let _ = write!(means, ": {}", values.join(", "));
         }

@@ -58,7 +58,10 @@ impl FromStr for Time {
     fn from_str(text: &str) -> Result<Time, String> {
         match text {
             "last-tick" => Ok(Time::LastTick),
-            text => text.parse().map(Time::At).map_err(|error| format!("{error}; a time such as 2026-12-24T16:00:00Z, or last-tick, is accepted")),
+            text => text
+                .parse()
+                .map(Time::At)
+                .map_err(|error| format!("{error}; a time such as 2026-12-24T16:00:00Z, or last-tick, is accepted")),
         }
     }
 }
@@ -103,7 +106,9 @@ impl Place {
         let Context { stage, profile, region, table, genesys_api } = set;
         let stage = self.stage.clone().or(stage).unwrap_or_else(|| "prod".to_owned());
         if self.time.is_some() && stage != "local" {
-            return Err(Failure::not_accepted(anyhow!("--time is not accepted on stage {stage}: only the stage `local` runs by the events' time")));
+            return Err(Failure::not_accepted(anyhow!(
+                "--time is not accepted on stage {stage}: only the stage `local` runs by the events' time"
+            )));
         }
         let (profile, region) = (self.profile.clone().or(profile), self.region.clone().or(region));
         let aws = serin_aws::load_with(profile.as_deref(), region.as_deref()).await;

@@ -225,7 +225,9 @@ impl Running {
             explain(&decide(&facts), &facts)
         });
         let counts = analysis.map(|a| a.counts).unwrap_or_default();
-        let evidence = analysis.and_then(|a| a.evidence.as_ref()).filter(|_| matches!(rollout.phase, Phase::Stepping { .. } | Phase::AwaitingApproval { .. }));
+        let evidence = analysis
+            .and_then(|a| a.evidence.as_ref())
+            .filter(|_| matches!(rollout.phase, Phase::Stepping { .. } | Phase::AwaitingApproval { .. }));
         let next = policy.step_after(rollout.in_force.weight).unwrap_or(Weight::FULL);
         Running {
             id: rollout.id.clone(),
@@ -268,10 +270,8 @@ impl Running {
         let row = |name: &str, calls: u32, side: fn(&Rate) -> Option<Interval>| {
             [name.to_owned(), format!("{calls:>6}")].into_iter().chain(self.rates.iter().map(|rate| cell(side(rate)))).collect::<Vec<_>>()
         };
-        let rows = [
-            row("stable", self.cohorts.stable.calls, |rate| rate.stable),
-            row("canary", self.cohorts.canary.calls, |rate| rate.canary),
-        ];
+        let rows =
+            [row("stable", self.cohorts.stable.calls, |rate| rate.stable), row("canary", self.cohorts.canary.calls, |rate| rate.canary)];
         columns(&["", " calls", "errors", "hang-ups", "transfers"], &rows)
     }
 }
@@ -354,7 +354,18 @@ pub(crate) mod tests {
         let (opened, seen, recalled, now) = stepping();
         let view = View::seen(&"main_ivr".parse().expect("a name"), &opened, &seen, Some(&recalled), &[], now);
         let text = view.text();
-        for words in ["Stepping at 5 %", "steps [5] 25 50 100", "the parameter holds 5", "stable", "canary", "to rollback", "evidence", "would change", "next", "WeightApplied"] {
+        for words in [
+            "Stepping at 5 %",
+            "steps [5] 25 50 100",
+            "the parameter holds 5",
+            "stable",
+            "canary",
+            "to rollback",
+            "evidence",
+            "would change",
+            "next",
+            "WeightApplied",
+        ] {
             assert!(text.contains(words), "{words} is not there\n{text}");
         }
         let told = serde_json::to_value(&view).expect("json");

@@ -42,12 +42,17 @@ pub(crate) async fn run(args: &Args, place: &Place) -> Outcome {
     let site = place.connect().await?;
     // In the middle of a rollout the way back would take its canary's calls along.
     if let Gate::RolloutUnfinished { rollout, phase } = gate(&site.ledger, &WallClock, &plan.flow, Timestamp::now(), None).await? {
-        return Err(Failure::refused(anyhow!("flow {}: rollout {rollout} stands at {phase}; end it first. Nothing was changed", plan.flow)));
+        return Err(Failure::refused(anyhow!(
+            "flow {}: rollout {rollout} stands at {phase}; end it first. Nothing was changed",
+            plan.flow
+        )));
     }
     let adoption = Adoption::plan(site.genesys().connect()?, &args.ivr, plan.stable_flow(), &args.cop, args.undo).await?;
     if args.dry_run {
         let looked = json!({"changed": false, "described": adoption.described()});
-        site.output.tell("Adoption", &looked, || format!("{}\nNothing was changed; without --dry-run it is done once you say yes.", adoption.described()))?;
+        site.output.tell("Adoption", &looked, || {
+            format!("{}\nNothing was changed; without --dry-run it is done once you say yes.", adoption.described())
+        })?;
         return Ok(Code::Done);
     }
     ask::confirm(args.yes, &adoption.described())?;

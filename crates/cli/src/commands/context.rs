@@ -91,7 +91,8 @@ fn list(all: &Contexts, output: Output) -> Outcome {
     });
     output.tell("ContextList", &Items { items: items.collect() }, || {
         if all.contexts.is_empty() {
-            return "no context: flags and the environment say where to work; `serin context add prod --stage prod --region …` keeps one".to_owned();
+            return "no context: flags and the environment say where to work; `serin context add prod --stage prod --region …` keeps one"
+                .to_owned();
         }
         let or_dash = |value: &Option<String>| value.clone().unwrap_or_else(|| "-".to_owned());
         let row = |(name, context): (&String, &Context)| {

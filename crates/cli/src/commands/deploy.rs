@@ -47,13 +47,19 @@ pub(crate) async fn run(args: &Args, place: &Place) -> Outcome {
     if args.why.dry_run {
         return rehearse(&site, &plan, &args.turn).await;
     }
-    let what = format!("{} is published into canary flow {}, and a rollout of {flow} is opened.", args.flow_yaml.display(), plan.canary.flow_id);
+    let what =
+        format!("{} is published into canary flow {}, and a rollout of {flow} is opened.", args.flow_yaml.display(), plan.canary.flow_id);
     ask::confirm(args.yes, &what)?;
     let given = args.turn.holder();
     let holder = given.clone().unwrap_or_else(|| format!("deploy-{:016x}", fastrand::u64(..)));
     match hold_gate(&site.ledger, &WallClock, &flow, site.now, &holder, TURN).await? {
         Gate::Open => {}
-        closed => return Err(Failure { code: Code::of_gate(closed.exit_code()), error: anyhow!("flow {flow}: the gate is {closed}; nothing was changed") }),
+        closed => {
+            return Err(Failure {
+                code: Code::of_gate(closed.exit_code()),
+                error: anyhow!("flow {flow}: the gate is {closed}; nothing was changed"),
+            });
+        }
     }
     let outcome = under_way(&site, plan, &flow_yaml, &holder, &args.why).await;
     // A turn that was taken before is given back by whoever took it.
@@ -102,7 +108,11 @@ async fn rehearse(site: &Site, plan: &Plan, turn: &Turn) -> Outcome {
     ];
     site.output.tell("DryRun", &json!({"flow": plan.flow, "would": would, "problems": problems}), || {
         let found = problems.iter().fold(String::new(), |text, problem| format!("{text}\n  - {problem}"));
-        format!("{}\nnothing was changed{}", would.join("\n"), if problems.is_empty() { String::new() } else { format!("; in the way:{found}") })
+        format!(
+            "{}\nnothing was changed{}",
+            would.join("\n"),
+            if problems.is_empty() { String::new() } else { format!("; in the way:{found}") }
+        )
     })?;
     Ok(Code::Done)
 }

@@ -122,7 +122,13 @@ impl Explained {
 fn figures(both: &Comparison) -> String {
     let side = |name: &str, counts: &serin_core::measurement::Counts| {
         let rate = |metric: Metric| counts.percent(metric).map_or("-".to_owned(), |percent| format!("{percent:.1} %"));
-        format!("{name} {} calls, errors {}, hang-ups {}, transfers {}", counts.calls, rate(Metric::Error), rate(Metric::Abandon), rate(Metric::Transfer))
+        format!(
+            "{name} {} calls, errors {}, hang-ups {}, transfers {}",
+            counts.calls,
+            rate(Metric::Error),
+            rate(Metric::Abandon),
+            rate(Metric::Transfer)
+        )
     };
     format!("{}; {}", side("canary", &both.canary), side("stable", &both.stable))
 }

@@ -63,7 +63,8 @@ fn of_pipeline(variable: impl Fn(&str) -> Option<String>) -> Option<String> {
         let values: Option<Vec<String>> = names.iter().map(|name| variable(name)).collect();
         name(&format!("{system}/{}", values?.join("/"))).ok()
     };
-    all("github", &["GITHUB_REPOSITORY", "GITHUB_RUN_ID", "GITHUB_RUN_ATTEMPT"]).or_else(|| all("gitlab", &["CI_PROJECT_PATH", "CI_PIPELINE_ID"]))
+    all("github", &["GITHUB_REPOSITORY", "GITHUB_RUN_ID", "GITHUB_RUN_ATTEMPT"])
+        .or_else(|| all("gitlab", &["CI_PROJECT_PATH", "CI_PIPELINE_ID"]))
 }
 
 /// The answer.
@@ -95,7 +96,10 @@ pub(crate) async fn run(args: &Args, place: &Place) -> Outcome {
 async fn within(asked: impl Future<Output = Result<Answer, Failure>>) -> Result<Answer, Failure> {
     match tokio::time::timeout(PATIENCE, asked).await {
         Ok(answer) => answer,
-        Err(_) => Err(anyhow!("the ledger did not answer within a second, so the gate is closed; ask again, and look at credentials and region if it stays so").into()),
+        Err(_) => Err(anyhow!(
+            "the ledger did not answer within a second, so the gate is closed; ask again, and look at credentials and region if it stays so"
+        )
+        .into()),
     }
 }
 
@@ -168,7 +172,9 @@ mod tests {
 
     #[test]
     fn a_pipelines_run_is_a_holder_by_itself() {
-        let with = |set: &'static [(&str, &str)]| of_pipeline(|name| set.iter().find(|(known, _)| *known == name).map(|(_, value)| (*value).to_owned()));
+        let with = |set: &'static [(&str, &str)]| {
+            of_pipeline(|name| set.iter().find(|(known, _)| *known == name).map(|(_, value)| (*value).to_owned()))
+        };
         assert_eq!(
             with(&[("GITHUB_REPOSITORY", "acme/ivr"), ("GITHUB_RUN_ID", "7"), ("GITHUB_RUN_ATTEMPT", "2")]).as_deref(),
             Some("github/acme/ivr/7/2")

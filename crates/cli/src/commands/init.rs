@@ -65,18 +65,26 @@ enum Mode {
 pub(crate) fn run(args: &Args, output: Output) -> Outcome {
     let to_stdout = args.out.as_os_str() == "-";
     if !to_stdout && !args.force && args.out.exists() {
-        return Err(Failure::not_accepted(anyhow!("{} is there already: --out names another file, --force writes over it", args.out.display())));
+        return Err(Failure::not_accepted(anyhow!(
+            "{} is there already: --out names another file, --force writes over it",
+            args.out.display()
+        )));
     }
     let two_flows = matches!(args.strategy, Strategy::TrafficCop | Strategy::Pointer);
     let flow = match &args.flow {
         Some(flow) => flow.clone(),
-        None => asked("The flow's name in Serin (such as main_ivr)", "FLOW")?.parse().map_err(|why: String| Failure::not_accepted(anyhow!(why)))?,
+        None => asked("The flow's name in Serin (such as main_ivr)", "FLOW")?
+            .parse()
+            .map_err(|why: String| Failure::not_accepted(anyhow!(why)))?,
     };
     let stable = match (two_flows, &args.stable) {
         (true, Some(id)) => Some(id.clone()),
         (true, None) => Some(asked("Id of the flow that callers have now", "--stable ID")?),
         (false, Some(_)) => {
-            return Err(Failure::not_accepted(anyhow!("--stable is not accepted with strategy {}: there is one flow, --canary names it", args.strategy.word())));
+            return Err(Failure::not_accepted(anyhow!(
+                "--stable is not accepted with strategy {}: there is one flow, --canary names it",
+                args.strategy.word()
+            )));
         }
         (false, None) => None,
     };
@@ -164,11 +172,16 @@ impl Args {
         if let Some(stable) = stable {
             lines.push(format!("stable: {{flow_id: {}}}    # the flow that callers have now", quoted(stable)));
         }
-        lines.push(format!("canary: {{flow_id: {}, version: {}}}    # the flow that gets the change, and which version", quoted(canary), quoted(&self.version)));
+        lines.push(format!(
+            "canary: {{flow_id: {}, version: {}}}    # the flow that gets the change, and which version",
+            quoted(canary),
+            quoted(&self.version)
+        ));
         match self.strategy {
             Strategy::Pointer => lines.push("pointer: {table: PUT-THE-ID-HERE}    # the data table that the traffic cop reads".to_owned()),
             Strategy::InFlow => lines.push(
-                "outcomes: {stable: PUT-THE-OLD-BRANCH-HERE, canary: PUT-THE-NEW-BRANCH-HERE}    # ids of the flow outcome of each branch".to_owned(),
+                "outcomes: {stable: PUT-THE-OLD-BRANCH-HERE, canary: PUT-THE-NEW-BRANCH-HERE}    # ids of the flow outcome of each branch"
+                    .to_owned(),
             ),
             Strategy::TrafficCop | Strategy::PublishWatch => {}
         }
@@ -181,8 +194,13 @@ impl Args {
             lines.push("  steps: [5, 25, 50]    # percent of calls; 100 follows by itself".to_owned());
         }
         lines.push(match self.calls_per_hour {
-            Some(calls) => format!("  expected_calls_per_hour: {calls}    # both flows together: chooses the first weight, and tells what can be seen by when"),
-            None => "  # expected_calls_per_hour: 600    # both flows together: chooses the first weight, and tells what can be seen by when".to_owned(),
+            Some(calls) => format!(
+                "  expected_calls_per_hour: {calls}    # both flows together: chooses the first weight, and tells what can be seen by when"
+            ),
+            None => {
+                "  # expected_calls_per_hour: 600    # both flows together: chooses the first weight, and tells what can be seen by when"
+                    .to_owned()
+            }
         });
         lines.push("  bake_time: 30    # minutes with data that a step takes at least".to_owned());
         if self.strategy == Strategy::InFlow {

@@ -44,7 +44,9 @@ pub(crate) async fn run(args: &Args, place: &Place) -> Outcome {
         let stands = format!("stable runs version {stable_version}; the canary flow would go back to version {rollback_target}");
         match ready {
             true => format!("{}: nothing is in the way; {stands}", found.flow),
-            false => found.problems.iter().fold(format!("{}: not ready; {stands}", found.flow), |text, problem| format!("{text}\n  - {problem}")),
+            false => {
+                found.problems.iter().fold(format!("{}: not ready; {stands}", found.flow), |text, problem| format!("{text}\n  - {problem}"))
+            }
         }
     })?;
     Ok(if ready { Code::Done } else { Code::No })

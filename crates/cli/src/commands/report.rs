@@ -179,7 +179,9 @@ impl Report {
                 self.flow, self.days
             );
         }
-        let given = |wanted: fn(&Advice) -> bool| self.items.iter().flat_map(|one| &one.advice).filter(|given| wanted(&given.advice)).collect::<Vec<_>>();
+        let given = |wanted: fn(&Advice) -> bool| {
+            self.items.iter().flat_map(|one| &one.advice).filter(|given| wanted(&given.advice)).collect::<Vec<_>>()
+        };
         let (rises, back) = (given(|advice| matches!(advice, Advice::Rise { .. })), given(|advice| *advice == Advice::TakeBack));
         let bad: u32 = back.iter().map(|given| given.canary_bad).sum();
         let mut lines = vec![format!(

@@ -162,7 +162,10 @@ pub(crate) async fn stop_all(asked: &StopAll, place: &Place) -> Outcome {
     if asked.end {
         return end(&site, STOP, &asked.why).await;
     }
-    let what = format!("Every rollout of stage {} ends: all its calls go to stable, and nothing starts or rises until the stop is ended.", site.stage);
+    let what = format!(
+        "Every rollout of stage {} ends: all its calls go to stable, and nothing starts or rises until the stop is ended.",
+        site.stage
+    );
     ask::confirm(asked.yes || asked.why.dry_run, &what)?;
     let done = stop_all_of(&site.ledger, &site.parameters, &site.genesys(), &WallClock, &site.request(&asked.why).await).await?;
     site.publish().await;

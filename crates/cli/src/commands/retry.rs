@@ -23,7 +23,10 @@ pub(crate) struct Args {
 pub(crate) async fn run(args: &Args, place: &Place) -> Outcome {
     let site = place.connect().await?;
     let Some(before) = open(&site.ledger, &args.flow).await?.rollout else {
-        return Err(Failure::refused(anyhow!("flow {} has had no rollout to open again; `serin start FILE` opens the first. Nothing was changed", args.flow)));
+        return Err(Failure::refused(anyhow!(
+            "flow {} has had no rollout to open again; `serin start FILE` opens the first. Nothing was changed",
+            args.flow
+        )));
     };
     start::open(&site, args.volume.of(before.plan), &args.turn, &args.why).await
 }

@@ -1,7 +1,7 @@
 //! `serin ledger verify`: is a ledger what it was?
 
-use crate::file;
 use crate::failure::{Code, Outcome};
+use crate::file;
 use crate::output::Output;
 use anyhow::{Context, anyhow};
 use serde::{Deserialize, Serialize};

@@ -156,7 +156,8 @@ impl Screen {
     fn draw(&self, frame: &mut Frame<'_>) {
         let many = if self.flows.len() > 1 { (self.flows.len() as u16).min(frame.area().height / 4) + 1 } else { 0 };
         let [title, list, view, foot] =
-            Layout::vertical([Constraint::Length(1), Constraint::Length(many), Constraint::Min(0), Constraint::Length(1)]).areas(frame.area());
+            Layout::vertical([Constraint::Length(1), Constraint::Length(many), Constraint::Min(0), Constraint::Length(1)])
+                .areas(frame.area());
         frame.render_widget(Paragraph::new(self.title(title.width)).style(self.style(Modifier::REVERSED)), title);
         frame.render_widget(Paragraph::new(self.list(many.saturating_sub(1))), list);
         self.draw_view(frame, view);
@@ -208,12 +209,9 @@ impl Screen {
         // Two entries are in sight on the smallest screen that is worth looking at.
         said.truncate(usize::from(area.height).saturating_sub(facts.len() + 3));
         let entries = self.entries(view, area.width);
-        let [top, middle, bottom] = Layout::vertical([
-            Constraint::Length(facts.len() as u16),
-            Constraint::Length(said.len() as u16),
-            Constraint::Min(0),
-        ])
-        .areas(area);
+        let [top, middle, bottom] =
+            Layout::vertical([Constraint::Length(facts.len() as u16), Constraint::Length(said.len() as u16), Constraint::Min(0)])
+                .areas(area);
         frame.render_widget(Paragraph::new(facts), top);
         frame.render_widget(Paragraph::new(said), middle);
         frame.render_widget(Paragraph::new(entries), bottom);
@@ -359,7 +357,18 @@ mod tests {
             assert_eq!(drawn.lines().count(), usize::from(height), "{drawn}");
             assert!(drawn.contains("stage prod") && drawn.contains("Stepping at 5 %"), "{drawn}");
             if width >= 80 {
-                for word in ["stable", "canary", "errors", "hang-ups", "to rollback", "to 25 %", "now", "would change", "next look", "latest entries", "StepStarted"] {
+                for word in [
+                    "stable",
+                    "canary",
+                    "errors",
+                    "hang-ups",
+                    "to rollback",
+                    "to 25 %",
+                    "now",
+                    "next look",
+                    "latest entries",
+                    "StepStarted",
+                ] {
                     assert!(drawn.contains(word), "{word} is not there\n{drawn}");
                 }
             }
