@@ -2,9 +2,11 @@
 
 use crate::world::{Process, World};
 use jiff::{SignedDuration, Timestamp};
+use serin_controller::deploy::{DeployError, deploy};
 use serin_controller::evaluate::{self, Report, RolloutClock, Tick, TickError};
-use serin_controller::intervene::{self, Action, InterventionError, Request};
-use serin_controller::ports::{LedgerError, Topic};
+use serin_controller::intervene::{self, Action, Gate, InterventionError, Request};
+use serin_controller::ports::{FlowError, LedgerError, Topic};
+use serin_controller::preflight::{self, Looked};
 use serin_controller::work::{self, Run, Worked};
 use serin_core::alert::{Alert, RollbackRequest};
 use serin_core::phase::{Event, Phase};
@@ -46,6 +48,31 @@ pub fn race<A, B>(a: impl Future<Output = A>, b: impl Future<Output = B>, mut fi
             (Some(a), Some(b)) => return (a, b),
             unfinished => unfinished,
         };
+    }
+}
+
+/// Plays a story in every order that its two sides can take turns in; returns how many there are. The story asks who is next as
+/// [`race`] does.
+pub fn every_order(mut story: impl FnMut(&mut dyn FnMut() -> bool)) -> usize {
+    let mut orders = 0;
+    let mut turns: Vec<bool> = Vec::new();
+    loop {
+        let mut at = 0;
+        story(&mut || {
+            if at == turns.len() {
+                turns.push(false);
+            }
+            at += 1;
+            turns[at - 1]
+        });
+        orders += 1;
+        while turns.last() == Some(&true) {
+            turns.pop();
+        }
+        match turns.last_mut() {
+            Some(turn) => *turn = true,
+            None => return orders,
+        }
     }
 }
 
@@ -147,6 +174,19 @@ impl Stage {
         stage
     }
 
+    /// A pipeline asks the gate, and holds it for ten minutes if it is open; `None` if its command crashed.
+    pub fn hold(&self, flow: &str, holder: &str) -> Option<Result<Gate, LedgerError>> {
+        let process = self.world.process("gate");
+        let now = self.rollout_now();
+        run(&process, intervene::hold_gate(&process, &process, &name(flow), now, holder, minutes(10)))
+    }
+
+    /// The gate's answer to a pipeline.
+    pub fn gate(&self, flow: &str, holder: Option<&str>) -> Gate {
+        let process = self.world.process("gate");
+        run(&process, intervene::gate(&process, &process, &name(flow), self.rollout_now(), holder)).unwrap().unwrap()
+    }
+
     /// A person does something; `None` if their command crashed.
     pub fn person(&self, flow: &str, action: Action) -> Option<Result<Rollout, InterventionError>> {
         let process = self.world.process("cli");
@@ -156,7 +196,7 @@ impl Stage {
 
     /// A person's request, now.
     pub fn request(&self, reason: &str) -> Request {
-        Request { by: "sam".into(), reason: reason.into(), now: self.rollout_now(), stage: "test".into() }
+        Request { by: "sam".into(), reason: reason.into(), now: self.rollout_now(), stage: "test".into(), holder: None }
     }
 
     /// The time that rollouts go by.
@@ -183,6 +223,20 @@ impl Stage {
     pub fn work(&self) -> Option<Result<Vec<Worked>, LedgerError>> {
         let process = self.world.process("executor");
         run(&process, executor_tick(&process, &self.task(&process)))
+    }
+
+    /// What a look before a rollout finds now.
+    pub fn look(&self, plan: &Plan) -> Result<Looked, FlowError> {
+        let process = self.world.process("cli");
+        let ports = work::Ports { ledger: &process, parameters: &process, flows: &process, notifier: &(), clock: &process };
+        run(&process, preflight::look(&ports, &self.task(&process), plan)).expect("nobody crashes by looking")
+    }
+
+    /// Publishes a file into the canary flow; `None` if the command crashed.
+    pub fn deploy(&self, plan: &Plan, file: &str) -> Option<Result<Plan, DeployError>> {
+        let process = self.world.process("cli");
+        let ports = work::Ports { ledger: &process, parameters: &process, flows: &process, notifier: &(), clock: &process };
+        run(&process, deploy(&ports, &self.task(&process), plan, file))
     }
 
     /// The executor serves one message of its queue; `None` if it crashed.

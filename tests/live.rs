@@ -143,7 +143,7 @@ impl Live {
     }
 
     fn request(&self) -> Request {
-        Request { by: "sam".into(), reason: "a release".into(), now: self.world.state().now, stage: "test".into() }
+        Request { by: "sam".into(), reason: "a release".into(), now: self.world.state().now, stage: "test".into(), holder: None }
     }
 
     /// Every fault ends, but publishing stays quick.

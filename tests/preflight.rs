@@ -177,3 +177,63 @@ fn a_rollout_that_is_only_observed_needs_no_right_to_publish() {
     let worked = stage.work().unwrap().unwrap();
     assert!(worked[0].step.contains("publish version 15.0"), "{}", worked[0].step);
 }
+
+#[test]
+fn a_look_from_outside_finds_what_a_rollout_would_and_writes_nothing() {
+    let stage = Stage::new(&[FLOW]);
+    let looked = stage.look(&plan()).unwrap();
+    assert_eq!((looked.problems, looked.snapshot.rollback_target), (Vec::<String>::new(), "13.0".to_owned()));
+    {
+        let mut state = stage.world.state();
+        state.found.missing = vec!["architect:job:create".into()];
+        state.found.region = Some("eu-west-1");
+        state.quarantine.insert((name(FLOW), "better".into()));
+    }
+    let problems = stage.look(&plan()).unwrap().problems;
+    let found = ["lives in eu-west-1", "architect:job:create", "is quarantined: roll out a changed one"];
+    assert!(problems.len() == found.len() && problems.iter().zip(found).all(|(problem, found)| problem.contains(found)), "{problems:?}");
+    // The rollout says the same.
+    stage.start(plan()).unwrap();
+    let worked = stage.work().unwrap().unwrap();
+    assert!(problems.iter().all(|problem| worked[0].step.contains(problem)), "{}", worked[0].step);
+}
+
+#[test]
+fn whoever_looks_writes_nothing_and_needs_no_rollout() {
+    let stage = Stage::new(&[FLOW]);
+    let action = ActionTest { id: "ac70".into(), input: serde_json::Map::new() };
+    let plan = Plan { validate: true, data_actions: vec![action], ..plan() };
+    stage.look(&plan).unwrap();
+    let state = stage.world.state();
+    let reads = [
+        "flow",
+        "configuration_hash",
+        "published_versions",
+        "known_good",
+        "is_quarantined",
+        "pointer",
+        "open_hours",
+        "emergency",
+        "missing_permissions",
+        "dependencies",
+        "interface",
+        "validate",
+        "test_action",
+    ];
+    for call in &state.calls {
+        assert!(call.name.split_once('.').is_some_and(|(_, what)| reads.contains(&what)), "{}", call.name);
+    }
+    assert!(state.books.is_empty() && state.exports.is_empty() && state.told.is_empty());
+}
+
+#[test]
+fn what_cannot_be_looked_at_is_an_error_and_no_finding() {
+    let stage = Stage::new(&[FLOW]);
+    for outage in ["flows.flow", "preflight.missing_permissions", "ledger.is_quarantined", "ledger.known_good"] {
+        stage.world.state().outages = [outage].into();
+        assert!(stage.look(&plan()).is_err(), "{outage}");
+    }
+    stage.world.state().outages.clear();
+    stage.world.state().found.requests_left = Some(10);
+    assert!(stage.look(&plan()).unwrap_err().to_string().contains("only 10 requests are left"));
+}

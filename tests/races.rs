@@ -3,11 +3,12 @@
 
 use jiff::SignedDuration;
 use serin_acceptance::drive::{
-    Running, Stage, a_turn, evaluator_tick, executor_tick, in_turns, minutes, name, quick_policy, sequential_policy,
+    Running, Stage, a_turn, evaluator_tick, every_order, executor_tick, in_turns, minutes, name, quick_policy, race, run, sequential_policy,
 };
 use serin_acceptance::world::{Call, Fault, TABLE, Way};
 use serin_controller::evaluate::RolloutClock;
-use serin_controller::intervene::Action;
+use serin_controller::intervene::{self, Action, Gate, InterventionError, Request};
+use serin_controller::ports::LedgerError;
 use serin_core::phase::Phase;
 use serin_core::rollout::{Plan, PointerTable, Strategy};
 use std::pin::pin;
@@ -240,4 +241,190 @@ fn a_raise_that_was_written_twice_and_lands_over_a_hand_does_not_count() {
     stage.minute();
     assert_eq!((stage.phase(FLOW).name(), stage.offered(FLOW)), ("Paused", 2.0), "{}", stage.story());
     stage.assert_lawful();
+}
+
+/// A flow with a rollout that is over, or with none yet.
+fn may_be_deployed(had_one: bool) -> Stage {
+    if !had_one {
+        return Stage::new(&[FLOW]);
+    }
+    let stage = Stage::started(FLOW, "15.0");
+    stage.person(FLOW, Action::Abort).unwrap().unwrap();
+    stage
+}
+
+fn holds(stage: &Stage, holder: &'static str) -> impl Future<Output = Result<Gate, LedgerError>> {
+    let (process, now) = (stage.world.process("gate"), stage.rollout_now());
+    async move { intervene::hold_gate(&process, &process, &name(FLOW), now, holder, minutes(10)).await }
+}
+
+fn starts(stage: &Stage, holder: Option<&'static str>) -> impl Future<Output = Result<String, InterventionError>> {
+    let process = stage.world.process("cli");
+    let request = Request { by: process.name.clone(), holder: holder.map(str::to_owned), ..stage.request("a release") };
+    async move { intervene::start(&process, &process, &process, Stage::plan(FLOW, "15.0", quick_policy()), &request).await }
+}
+
+/// The answer that a closed gate gives whoever asks without holding it.
+fn closed(stage: &Stage) -> String {
+    let gate = stage.gate(FLOW, None);
+    assert_eq!(gate.exit_code(), 10, "{gate}");
+    gate.to_string()
+}
+
+#[test]
+fn of_two_pipelines_at_the_gate_one_passes_in_every_order_of_their_calls() {
+    for had_one in [false, true] {
+        let orders = every_order(|next| {
+            let stage = may_be_deployed(had_one);
+            stage.world.state().interleaved = true;
+            let (a, b) = race(holds(&stage, "build/1"), holds(&stage, "build/2"), next);
+            stage.world.state().interleaved = false;
+            let (passed, refused) = match (a.unwrap(), b.unwrap()) {
+                (Gate::Open, refused) => ("build/1", refused),
+                (refused, Gate::Open) => ("build/2", refused),
+                neither => panic!("{neither:?}"),
+            };
+            assert!(matches!(&refused, Gate::Held { holder, .. } if holder == passed) && refused.exit_code() == 10, "{refused:?}");
+            assert!(closed(&stage).contains(passed));
+        });
+        assert!(orders > 20, "{orders}");
+    }
+}
+
+#[test]
+fn of_a_hold_and_a_start_one_passes_in_every_order_of_their_calls() {
+    for had_one in [false, true] {
+        let (mut held, mut started) = (0, 0);
+        let orders = every_order(|next| {
+            let stage = may_be_deployed(had_one);
+            let before = stage.world.state().books.get(&name(FLOW)).map_or(0, |book| book.entries.len());
+            let (hold, start) = {
+                stage.world.state().interleaved = true;
+                let mut start = Box::pin(starts(&stage, None));
+                // Its first look is for those who would be refused anyway.
+                while stage.world.state().calls.last().is_none_or(|call| call.name != "ledger.restrictions") {
+                    assert!(start.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
+                }
+                race(holds(&stage, "build/1"), start, next)
+            };
+            stage.world.state().interleaved = false;
+            let recorded = stage.world.state().books[&name(FLOW)].entries.len() - before;
+            match (&hold, &start) {
+                (Ok(Gate::Open), Err(InterventionError::Refused(why))) => {
+                    held += 1;
+                    assert!(recorded == 0 && why.contains("build/1 holds it"), "{why}");
+                }
+                // Somebody was at the gate for as long as it was asked: it could not tell, which is a no.
+                (Ok(Gate::RolloutUnfinished { .. }) | Err(LedgerError::Lost { .. }), Ok(_)) => {
+                    started += 1;
+                    assert_eq!(recorded, 1);
+                }
+                both => panic!("{both:?}: {}", stage.story()),
+            }
+            stage.assert_lawful();
+        });
+        assert!(held > 0 && started > 100, "{held} and {started} of {orders}");
+    }
+}
+
+#[test]
+fn of_two_rollouts_one_starts_in_every_order_of_their_calls() {
+    let orders = every_order(|next| {
+        let stage = may_be_deployed(true);
+        let before = stage.events(FLOW).len();
+        stage.world.state().interleaved = true;
+        let (a, b) = race(starts(&stage, None), starts(&stage, None), next);
+        stage.world.state().interleaved = false;
+        assert!(a.is_ok() != b.is_ok(), "{a:?} and {b:?}");
+        assert_eq!(stage.events(FLOW).len(), before + 1);
+        stage.assert_lawful();
+    });
+    assert!(orders > 100, "{orders}");
+}
+
+#[test]
+fn whoever_holds_the_gate_starts_a_rollout_and_nobody_else_does() {
+    let stage = may_be_deployed(true);
+    assert_eq!(stage.hold(FLOW, "build/1").unwrap().unwrap(), Gate::Open);
+    let process = stage.world.process("cli");
+    for stranger in [None, Some("build/2")] {
+        let refused = run(&process, starts(&stage, stranger)).unwrap().unwrap_err().to_string();
+        assert!(refused.contains("build/1 holds it until") && refused.contains("nothing was changed"), "{refused}");
+    }
+    // As often as it likes, and then for longer.
+    stage.world.state().now += minutes(9);
+    assert_eq!(stage.hold(FLOW, "build/1").unwrap().unwrap(), Gate::Open);
+    stage.world.state().now += minutes(9);
+    assert_eq!(stage.gate(FLOW, Some("build/1")), Gate::Open);
+    assert!(closed(&stage).contains("build/1"));
+    run(&process, starts(&stage, Some("build/1"))).unwrap().unwrap();
+    assert!(matches!(stage.hold(FLOW, "build/1").unwrap().unwrap(), Gate::RolloutUnfinished { .. }), "its own rollout closes it too");
+    stage.assert_lawful();
+}
+
+#[test]
+fn a_hold_ends_when_it_is_given_back_or_over_and_no_hold_lasts_longer_than_a_day() {
+    let stage = may_be_deployed(true);
+    assert_eq!(stage.hold(FLOW, "build/1").unwrap().unwrap(), Gate::Open);
+    let process = stage.world.process("gate");
+    let gives_back = |holder| run(&process, intervene::release_gate(&process, &name(FLOW), holder)).unwrap().unwrap();
+    assert!(!gives_back("build/2"), "only its holder gives it back");
+    assert!(closed(&stage).contains("build/1"));
+    assert!(gives_back("build/1") && !gives_back("build/1"));
+    assert_eq!(stage.gate(FLOW, None), Gate::Open);
+
+    assert_eq!(stage.hold(FLOW, "build/2").unwrap().unwrap(), Gate::Open);
+    stage.world.state().now += minutes(10);
+    assert_eq!((stage.gate(FLOW, None), stage.hold(FLOW, "build/3").unwrap().unwrap()), (Gate::Open, Gate::Open));
+
+    let (flow, now) = (name(FLOW), stage.rollout_now());
+    let forever = intervene::hold_gate(&process, &process, &flow, now, "build/3", minutes(60 * 24 * 365));
+    assert_eq!(run(&process, forever).unwrap().unwrap(), Gate::Open);
+    let until = stage.world.state().books[&name(FLOW)].hold.clone().unwrap().until;
+    assert_eq!(until, now + minutes(60 * 24));
+}
+
+#[test]
+fn whoever_was_held_up_past_its_lease_starts_nothing_over_a_hold() {
+    let stage = may_be_deployed(true);
+    let before = stage.events(FLOW).len();
+    stage.world.state().interleaved = true;
+    {
+        let process = stage.world.process("cli");
+        let (request, plan) = (stage.request("a release"), Stage::plan(FLOW, "15.0", quick_policy()));
+        let mut held: Running<'_> = Box::pin(async {
+            let lost = intervene::start(&process, &process, &process, plan, &request).await;
+            assert!(matches!(lost, Err(InterventionError::Ledger(LedgerError::Lost { .. }))), "{lost:?}");
+        });
+        // Both looks found the gate open; what is left is the commit.
+        while stage.world.state().calls.iter().filter(|call| call.name == "ledger.restrictions" && call.process == process.name).count() < 2
+        {
+            assert!(!a_turn(&mut held));
+        }
+        stage.world.state().now += minutes(1);
+        stage.world.state().interleaved = false;
+        assert_eq!(stage.hold(FLOW, "build/1").unwrap().unwrap(), Gate::Open);
+        in_turns(vec![held], |_| 0);
+    }
+    assert_eq!(stage.events(FLOW).len(), before, "{}", stage.story());
+    stage.assert_lawful();
+}
+
+#[test]
+fn a_gate_that_somebody_is_at_says_so_after_a_moment_and_a_hold_that_timed_out_is_ours_when_asked_again() {
+    let stage = may_be_deployed(true);
+    stage.world.state().ailing.insert("ledger.hold", Fault::TimeOut);
+    assert!(matches!(stage.hold(FLOW, "build/1").unwrap(), Err(LedgerError::Unavailable(_))));
+    stage.world.state().ailing.clear();
+    assert_eq!(stage.hold(FLOW, "build/1").unwrap().unwrap(), Gate::Open);
+    assert!(closed(&stage).contains("build/1"));
+
+    let stage = may_be_deployed(true);
+    let process = stage.world.process("evaluator");
+    let now = stage.world.state().wall();
+    run(&process, serin_controller::ports::Ledger::lease(&process, &name(FLOW), "a tick", now, now + minutes(1))).unwrap().unwrap();
+    let asked = stage.hold(FLOW, "build/1").unwrap();
+    assert!(matches!(asked, Err(LedgerError::Lost { .. })), "{asked:?}");
+    let took = stage.world.state().wall().duration_since(now);
+    assert!(took <= SignedDuration::from_millis(200), "{took:#}");
 }

@@ -50,7 +50,7 @@ fn asked(stage: &Stage, by_alarm: bool) -> Worked {
 
 fn the_gate(stage: &Stage) -> Gate {
     let (process, now) = (stage.world.process("cli"), stage.world.state().now);
-    run(&process, gate(&process, &process, &name(FLOW), now)).unwrap().unwrap()
+    run(&process, gate(&process, &process, &name(FLOW), now, None)).unwrap().unwrap()
 }
 
 #[test]

@@ -141,7 +141,7 @@ fn a_broken_change_is_contained_in_the_tick_of_its_verdict_restored_and_quaranti
     assert!(refused.contains("15 minutes") && refused.contains("nothing was changed"), "{refused}");
     let process = stage.world.process("gate");
     let now = stage.world.state().now;
-    let gate = run(&process, intervene::gate(&process, &process, &name(FLOW), now)).unwrap().unwrap();
+    let gate = run(&process, intervene::gate(&process, &process, &name(FLOW), now, None)).unwrap().unwrap();
     assert!(matches!(gate, Gate::Lockout { .. }) && gate.exit_code() == 11, "{gate}");
 
     // After it, the same configuration is refused by its hash, and another one is not.

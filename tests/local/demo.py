@@ -141,8 +141,7 @@ class Play:
         return done
 
     def ledger(self) -> list[dict]:
-        lines = self.serin("ledger", "show", FLOW, "--output", "json").stdout.splitlines()
-        return [json.loads(line) for line in lines]
+        return json.loads(self.serin("ledger", "show", FLOW, "--output", "json").stdout)["entries"]
 
     def start(self, version: str, why: str) -> None:
         path = stack.LOCAL / "demo" / f"rollout-{version}.yaml"

@@ -225,7 +225,7 @@ def test_a_number_is_led_to_the_traffic_cop_and_back(play, tmp_path):
 
     # The organization begins as adopted: its number leads to the cop.
     assert "already" in adopt(check=False).stderr
-    shown = adopt("--undo").stdout
+    shown = adopt("--undo", "--dry-run").stdout
     assert "now    open hours lead to Main_IVR_TrafficCop" in shown and "Nothing was changed" in shown
     undone = adopt("--undo", "--yes").stdout
     assert "then   open hours lead to Main_IVR_Blue" in undone and "done: the IVR has version 2" in undone
@@ -235,7 +235,9 @@ def test_a_number_is_led_to_the_traffic_cop_and_back(play, tmp_path):
     refused = adopt("--yes", check=False)
     assert refused.returncode == 1 and "was not changed" in refused.stderr
     play.genesys.clear_faults()
-    shown = adopt().stdout
+    unasked = adopt(check=False)
+    assert unasked.returncode == 3 and "--yes says that it is meant" in unasked.stderr
+    shown = adopt("--dry-run").stdout
     assert "sums of flow entries over all flows double" in shown
     assert "--undo takes it back" in adopt("--yes").stdout
 
@@ -290,7 +292,7 @@ def test_a_ledger_that_was_rewritten_is_told(play, tmp_path):
 
     # One entry: who asked for the rollback is somebody else now.
     n = events(play).index("RollbackStarted") + 1
-    put(f"ENTRY#{n:012}", entry={"S": true[n - 1].replace('"demo"', '"ana"')})
+    put(f"ENTRY#{n:012}", entry={"S": true[n - 1].replace('"demo (', '"ana (')})
     code, said = verify(demo.FLOW)
     assert code == 10 and f"entry {n + 1} does not follow from entry {n}" in said, said
     code, said = verify(demo.FLOW, "-o", "json")
@@ -300,7 +302,7 @@ def test_a_ledger_that_was_rewritten_is_told(play, tmp_path):
     # All of them: a sound chain, which an alert that went out before knows better.
     previous = "0" * 64
     for revision, entry in enumerate(true, 1):
-        forged = entry.replace('"demo"', '"ana"').replace(entries[revision - 1]["previous"], previous)
+        forged = entry.replace('"demo (', '"ana (').replace(entries[revision - 1]["previous"], previous)
         put(f"ENTRY#{revision:012}", entry={"S": forged})
         previous = hashlib.sha256(forged.encode()).hexdigest()
     assert verify(demo.FLOW)[0] == 10  # the head still tells
@@ -315,13 +317,13 @@ def test_a_ledger_that_was_rewritten_is_told(play, tmp_path):
 def test_a_freeze_holds_a_stop_takes_all_calls_and_the_gate_and_start_say_so(play):
     stepping(play)
     play.serin("freeze", "--for", "10h", "--reason", "quarter end")
-    [freeze] = json.loads(play.serin("maintenance", "list", "-o", "json").stdout)
+    [freeze] = json.loads(play.serin("maintenance", "list", "-o", "json").stdout)["items"]
     assert freeze["kind"] == {"kind": "freeze"} and freeze["reason"] == "quarter end"
     for _ in range(12):
         play.calls()
         line = play.tick()
     assert (line["phase"], play.aws.parameter(PERCENTAGE)) == ("Stepping", "5") and freeze["id"] in line["reason"]
-    stopped = play.serin("stop-all", "--reason", "all hands")
+    stopped = play.serin("stop-all", "--yes", "--reason", "all hands")
     assert "stands at Aborted" in stopped.stdout and float(play.aws.parameter(PERCENTAGE)) == 0
     gate = play.serin("gate", demo.FLOW, check=False)
     assert gate.returncode == 12 and "quarter end" in gate.stdout

@@ -24,5 +24,5 @@ def test_of_fifty_writers_at_once_exactly_one_wins_each_round(aws):
     played = subprocess.run(command, cwd=stack.ROOT, env=env, capture_output=True, text=True, timeout=600)
     assert played.returncode == 0, played.stdout + played.stderr
     print(played.stdout)
-    for race in ("entries", "leases", "right to restore"):
+    for race in ("entries", "leases", "holds", "right to restore"):
         assert re.search(rf"{race}: 20 rounds of 50 ", played.stdout), played.stdout

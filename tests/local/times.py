@@ -132,7 +132,7 @@ def rolled_back(play: demo.Play, flow: str, ids: dict, seed: int) -> tuple[float
 
 
 def ledger(play: demo.Play, flow: str) -> list[dict]:
-    return [json.loads(line) for line in play.serin("ledger", flow, "--output", "json").stdout.splitlines()]
+    return json.loads(play.serin("ledger", "show", flow, "--output", "json").stdout)["entries"]
 
 
 def halted(aws: stack.Stack, flow: str, split: dict, number: int) -> float:

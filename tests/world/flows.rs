@@ -73,6 +73,11 @@ impl FlowInGenesys {
         !is_needed && self.versions.remove(version).is_some()
     }
 
+    fn next_version(&self) -> String {
+        let highest = self.versions.keys().filter_map(|v| v.split('.').next()?.parse::<u32>().ok()).max().unwrap_or(0);
+        format!("{}.0", highest + 1)
+    }
+
     fn look(&mut self) -> FlowState {
         if let Some(running) = self.operation.as_mut().filter(|o| o.looks_left > 0) {
             running.looks_left -= 1;
@@ -185,8 +190,7 @@ impl Flows for Process {
         let copy = |s: &mut State| {
             let configuration = s.genesys(from)?.configuration().to_owned();
             let target = s.genesys(to)?;
-            let highest = target.versions.keys().filter_map(|v| v.split('.').next()?.parse::<u32>().ok()).max().unwrap_or(0);
-            let version = format!("{}.0", highest + 1);
+            let version = target.next_version();
             target.versions.insert(version.clone(), configuration);
             if let Err(error) = target.publish(to, &version) {
                 target.versions.remove(&version);
@@ -201,5 +205,30 @@ impl Flows for Process {
             }
         };
         self.step("flows.copy", format!("{from} {to}"), later, copy).await
+    }
+
+    /// A file here is a name and a configuration, such as `Canary better`.
+    async fn publish_file(&self, flow: &str, file: &str) -> Result<(), FlowError> {
+        let publish = |s: &mut State| {
+            s.law_of_deployment(flow);
+            let target = s.genesys(flow)?;
+            let (name, configuration) = file.split_once(' ').unwrap_or((file, ""));
+            if name != target.name {
+                return Err(FlowError::Refused(format!("the file is of flow `{name}`, and flow {flow} is `{}`", target.name)));
+            }
+            let version = target.next_version();
+            target.versions.insert(version.clone(), configuration.to_owned());
+            if let Err(error) = target.publish(flow, &version) {
+                target.versions.remove(&version);
+                return Err(error);
+            }
+            if target.operation.as_ref().is_some_and(|o| o.failure.is_some()) {
+                target.versions.remove(&version);
+                target.operation = None;
+                return Err(FlowError::Refused("the job failed: task 2 is empty".into()));
+            }
+            Ok(())
+        };
+        self.step("flows.publish_file", format!("{flow} {file}"), later, publish).await
     }
 }

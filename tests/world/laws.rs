@@ -3,9 +3,9 @@
 use super::{State, Traffic, Writer};
 use jiff::SignedDuration;
 use serin_controller::intervene::LOCKOUT;
-use serin_controller::ports::Pointer;
+use serin_controller::ports::{LONGEST_WHY, Pointer};
 use serin_core::calendar::{in_force, maintenance};
-use serin_core::ledger::{Hash, verify};
+use serin_core::ledger::{Entry, Hash, verify};
 use serin_core::phase::{Event, Phase};
 use serin_core::policy::Mode;
 use serin_core::rollout::{Actor, Cause, FlowName, Rollout, Strategy};
@@ -102,6 +102,7 @@ impl State {
             self.exercise(7, "recorded while nobody can be told");
         }
         let rollout = self.rollout(flow).expect("an entry belongs to a rollout");
+        self.law_of_the_overview(&entry, &rollout);
         self.law_of_outcomes(flow, &rollout);
         let policy = &rollout.plan.policy;
         let first = policy.step_after(Weight::ZERO);
@@ -151,6 +152,16 @@ impl State {
             && !policy.weights().contains(weight)
         {
             self.violated(4, format!("{flow}: {weight} % is no step of the plan"));
+        }
+    }
+
+    /// What an overview shows of a flow is what its entries say.
+    fn law_of_the_overview(&mut self, entry: &Entry, rollout: &Rollout) {
+        let Some(shown) = self.books[&entry.flow].active.clone() else { return };
+        let why: String = entry.why.chars().take(LONGEST_WHY).collect();
+        let recorded = (&rollout.id, rollout.phase.name(), rollout.phase_since, rollout.settled_weight(), entry.revision, &why);
+        if (&shown.rollout, shown.phase.as_str(), shown.since, shown.weight, shown.revision, &shown.why) != recorded {
+            self.violated(3, format!("{}: the overview says {shown:?}, the ledger {recorded:?}", entry.flow));
         }
     }
 
@@ -273,6 +284,16 @@ impl State {
         let sent_there = self.pointed_weight(flow) == Weight::FULL && !self.is_taken_over(flow);
         if sent_there && rollout.plan.canary.flow_id == genesys_flow {
             self.violated(11, format!("{flow}: published into {genesys_flow}, where the row sends all calls, in {}", rollout.phase));
+        }
+    }
+
+    /// Law 11: a file is published only into a flow that no caller reaches.
+    pub(super) fn law_of_deployment(&mut self, genesys_flow: &str) {
+        let Ok(flow) = genesys_flow.trim_end_matches("-canary").parse::<FlowName>() else { return };
+        self.exercise(11, "deployed");
+        let weight = self.projections.get(&flow).map_or(Weight::ZERO, |p| p.seen.weight());
+        if weight.max(self.offered(&flow)).max(self.pointed_weight(&flow)) > Weight::ZERO {
+            self.violated(11, format!("{flow}: a file was published into {genesys_flow}, which callers reach"));
         }
     }
 

@@ -2,7 +2,7 @@
 
 use super::{Process, State};
 use jiff::Timestamp;
-use serin_controller::ports::{ActiveFlow, Authority, Book, Commit, KnownGood, Lease, Ledger, LedgerError, Notice};
+use serin_controller::ports::{ActiveFlow, Authority, Book, Commit, Hold, KnownGood, Lease, Ledger, LedgerError, Notice};
 use serin_core::calendar::Restriction;
 use serin_core::ledger::{Archive, BrokenLedger, Hash, Head, StoredEntry};
 use serin_core::measurement::Window;
@@ -18,9 +18,11 @@ pub struct FlowBook {
     first: usize,
     fence: u64,
     lease: Option<(String, Timestamp)>,
+    /// Whose turn it is at the gate.
+    pub hold: Option<Hold>,
     last_rollback: Option<Timestamp>,
     /// `None` once ticks do not visit it any more.
-    active: Option<ActiveFlow>,
+    pub(super) active: Option<ActiveFlow>,
     /// Windows of a rollout, by hour.
     windows: BTreeMap<(String, i64), Vec<Window>>,
     /// What the hours before told, by rollout.
@@ -36,6 +38,7 @@ impl FlowBook {
             first: 0,
             fence: 0,
             lease: None,
+            hold: None,
             last_rollback: None,
             active: None,
             windows: BTreeMap::new(),
@@ -119,7 +122,7 @@ impl State {
         book.first = commit.first_revision as usize - 1;
         book.entries.push(stored);
         book.last_rollback = commit.last_rollback;
-        book.active = Some(ActiveFlow { flow: commit.flow.clone(), phase: commit.phase.clone(), visit_until: commit.visit_until });
+        book.active = Some(commit.active);
         if let Some(configuration) = commit.quarantine {
             self.quarantine.insert((commit.flow.clone(), configuration));
         }
@@ -149,6 +152,7 @@ impl Ledger for Process {
                 head_hash: book.head(),
                 fence: book.fence,
                 last_rollback: book.last_rollback,
+                hold: book.hold.clone(),
                 entries: book.entries[book.first..].to_vec(),
             })
         };
@@ -189,6 +193,37 @@ impl Ledger for Process {
             Ok(())
         };
         self.step("ledger.release", flow.as_str(), unavailable, give_back).await
+    }
+
+    async fn hold(&self, flow: &FlowName, holder: &str, revision: u64, now: Timestamp, until: Timestamp) -> Result<(), LedgerError> {
+        let take = |s: &mut State| {
+            let book = s.book(flow);
+            if book.entries.len() as u64 != revision {
+                return Err(lost(flow, "the revision moved on"));
+            }
+            if let Some(lease) = book.holder(now) {
+                return Err(lost(flow, &format!("{lease} has the lease")));
+            }
+            if let Some(other) = book.hold.as_ref().filter(|hold| hold.until > now && hold.holder != holder) {
+                return Err(lost(flow, &format!("{} holds the gate", other.holder)));
+            }
+            book.fence += 1;
+            book.hold = Some(Hold { holder: holder.to_owned(), until });
+            Ok(())
+        };
+        self.step("ledger.hold", flow.as_str(), unavailable, take).await
+    }
+
+    async fn release_hold(&self, flow: &FlowName, holder: &str) -> Result<bool, LedgerError> {
+        let give_back = |s: &mut State| {
+            let book = s.book(flow);
+            let theirs = book.hold.as_ref().is_some_and(|hold| hold.holder == holder);
+            if theirs {
+                book.hold = None;
+            }
+            Ok(theirs)
+        };
+        self.step("ledger.release_hold", flow.as_str(), unavailable, give_back).await
     }
 
     async fn commit(&self, commit: Commit) -> Result<(), LedgerError> {

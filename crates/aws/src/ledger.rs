@@ -2,13 +2,13 @@
 //!
 //! | pk | sk | holds |
 //! |---|---|---|
-//! | `FLOW#main_ivr` | `HEAD` | revision, head hash, fence, lease, first revision of the latest rollout, last rollback, phase (to look at) |
+//! | `FLOW#main_ivr` | `HEAD` | revision, head hash, fence, lease, hold of the gate, first revision of the latest rollout, last rollback, phase (to look at) |
 //! | `FLOW#main_ivr` | `ENTRY#000000000012` | the stored bytes of an entry |
 //! | `FLOW#main_ivr` | `WINDOWS#r-…#2026-11-20T09` | the windows of one hour |
 //! | `FLOW#main_ivr` | `SUMMARY#r-…` | what the hours before the latest ones told the sequential judge; made again if it is lost |
 //! | `FLOW#main_ivr` | `QUARANTINE#hash` | a configuration that must not run again |
 //! | `FLOW#main_ivr` | `GOOD#flow#time#version` | a version that proved healthy; only ever added |
-//! | `ACTIVE` | `main_ivr` | a flow that ticks visit, until when |
+//! | `ACTIVE` | `main_ivr` | a flow that ticks visit, until when, and what an overview shows of it |
 //! | `OUTBOX` | notice id | a notice to be sent |
 //! | `STAGE` | `TICK`, `RESTORATION` | last tick; the right to restore |
 //! | `RESTRICTION` | id | a maintenance window, a freeze or a stop |
@@ -19,11 +19,12 @@ use aws_sdk_dynamodb::error::SdkError;
 use aws_sdk_dynamodb::operation::transact_write_items::TransactWriteItemsError;
 use aws_sdk_dynamodb::types::{AttributeValue, Put, TransactWriteItem, Update};
 use jiff::{SignedDuration, Timestamp};
-use serin_controller::ports::{ActiveFlow, Authority, Book, Commit, KnownGood, Lease, Ledger, LedgerError, Notice, Topic};
+use serin_controller::ports::{ActiveFlow, Authority, Book, Commit, Hold, KnownGood, Lease, Ledger, LedgerError, Notice, Topic};
 use serin_core::calendar::{Restriction, When};
 use serin_core::ledger::{Archive, BrokenLedger, Hash, Head, StoredEntry};
 use serin_core::measurement::{Comparison, Counts, Queue, Times, Window};
 use serin_core::rollout::FlowName;
+use serin_core::weight::Weight;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
@@ -76,16 +77,7 @@ impl DynamoLedger {
 impl Ledger for DynamoLedger {
     async fn active(&self) -> Result<Vec<ActiveFlow>, LedgerError> {
         let items = self.query("ACTIVE".into(), " ".into(), "~".into()).await?;
-        items
-            .into_iter()
-            .map(|item| {
-                Ok(ActiveFlow {
-                    flow: flow_name(&string(&item, "sk")?)?,
-                    phase: string(&item, "phase")?,
-                    visit_until: time(&item, "visit_until"),
-                })
-            })
-            .collect()
+        items.iter().map(read_active).collect()
     }
 
     async fn load(&self, flow: &FlowName) -> Result<Book, LedgerError> {
@@ -95,6 +87,7 @@ impl Ledger for DynamoLedger {
             head_hash: Hash::from_stored(string(&head, "head_hash")?),
             fence: number(&head, "fence")? as u64,
             last_rollback: time(&head, "last_rollback"),
+            hold: string(&head, "hold_owner").ok().zip(time(&head, "hold_until")).map(|(holder, until)| Hold { holder, until }),
             entries: Vec::new(),
         };
         if book.revision == 0 {
@@ -184,6 +177,58 @@ impl Ledger for DynamoLedger {
         match update.send().await {
             Err(error) if !error.as_service_error().is_some_and(|e| e.is_conditional_check_failed_exception()) => Err(unavailable(error)),
             _ => Ok(()),
+        }
+    }
+
+    async fn hold(&self, flow: &FlowName, holder: &str, revision: u64, now: Timestamp, until: Timestamp) -> Result<(), LedgerError> {
+        let unchanged = if revision == 0 { "(attribute_not_exists(revision) OR revision = :revision)" } else { "revision = :revision" };
+        let update = self
+            .client
+            .update_item()
+            .table_name(&self.table)
+            .set_key(Some(key(flow_key(flow), "HEAD".into())))
+            .update_expression(
+                "SET hold_owner = :holder, hold_until = :until, fence = if_not_exists(fence, :zero) + :one, \
+                 revision = if_not_exists(revision, :zero), head_hash = if_not_exists(head_hash, :genesis)",
+            )
+            .condition_expression(format!(
+                "{unchanged} AND (attribute_not_exists(lease_until) OR lease_until < :now) \
+                 AND (attribute_not_exists(hold_until) OR hold_until <= :now OR hold_owner = :holder)"
+            ))
+            .expression_attribute_values(":holder", text(holder))
+            .expression_attribute_values(":until", int(until.as_millisecond()))
+            .expression_attribute_values(":now", int(now.as_millisecond()))
+            .expression_attribute_values(":revision", int(revision as i64))
+            .expression_attribute_values(":zero", int(0))
+            .expression_attribute_values(":one", int(1))
+            .expression_attribute_values(":genesis", text(Hash::genesis().as_str()));
+        match update.send().await {
+            Ok(_) => Ok(()),
+            // A transaction on the same head is somebody who records.
+            Err(error)
+                if error
+                    .as_service_error()
+                    .is_some_and(|e| e.is_conditional_check_failed_exception() || e.is_transaction_conflict_exception()) =>
+            {
+                Err(lost(flow, "somebody else holds the gate, has the lease, or recorded since"))
+            }
+            Err(error) => Err(unavailable(error)),
+        }
+    }
+
+    async fn release_hold(&self, flow: &FlowName, holder: &str) -> Result<bool, LedgerError> {
+        let update = self
+            .client
+            .update_item()
+            .table_name(&self.table)
+            .set_key(Some(key(flow_key(flow), "HEAD".into())))
+            .update_expression("REMOVE hold_owner, hold_until")
+            .condition_expression("hold_owner = :holder")
+            .expression_attribute_values(":holder", text(holder));
+        match update.send().await {
+            Ok(_) => Ok(true),
+            Err(error) if error.as_service_error().is_some_and(|e| e.is_conditional_check_failed_exception()) => Ok(false),
+            Err(error) => Err(unavailable(error)),
         }
     }
 
@@ -385,21 +430,13 @@ impl Ledger for DynamoLedger {
 impl DynamoLedger {
     fn transaction(&self, commit: &Commit) -> Result<Vec<TransactWriteItem>, LedgerError> {
         let pk = flow_key(&commit.flow);
-        let revision = commit.entry.entry.revision as i64;
         let mut items = vec![self.head(commit)?];
 
         let mut entry = key(pk.clone(), entry_key(commit.entry.entry.revision));
         entry.insert("entry".into(), text(&commit.entry.bytes));
         items.push(self.put(entry, true)?);
 
-        let mut active = key("ACTIVE".into(), commit.flow.to_string());
-        active.insert("revision".into(), int(revision));
-        active.insert("phase".into(), text(&commit.phase));
-        active.insert("rollout".into(), text(&commit.entry.entry.rollout));
-        if let Some(until) = commit.visit_until {
-            active.insert("visit_until".into(), int(until.as_millisecond()));
-        }
-        items.push(self.put(active, false)?);
+        items.push(self.put(active(&commit.active), false)?);
 
         if let Some(hash) = &commit.quarantine {
             let mut item = key(pk.clone(), format!("QUARANTINE#{hash}"));
@@ -436,7 +473,7 @@ impl DynamoLedger {
             .expression_attribute_values(":next", int(entry.revision as i64))
             .expression_attribute_values(":hash", text(commit.entry.hash().as_str()))
             .expression_attribute_values(":first", int(commit.first_revision as i64))
-            .expression_attribute_values(":phase", text(&commit.phase))
+            .expression_attribute_values(":phase", text(&commit.active.phase))
             .expression_attribute_values(":rollout", text(&entry.rollout))
             .expression_attribute_values(":schema", int(i64::from(entry.schema)));
         let update = match commit.last_rollback {
@@ -471,6 +508,35 @@ impl DynamoLedger {
         let put = put.build().map_err(|e| LedgerError::Unavailable(e.to_string()))?;
         Ok(TransactWriteItem::builder().put(put).build())
     }
+}
+
+/// A flow among those that ticks visit. The weight in basis points.
+fn active(flow: &ActiveFlow) -> Item {
+    let mut item = key("ACTIVE".into(), flow.flow.to_string());
+    item.insert("rollout".into(), text(&flow.rollout));
+    item.insert("phase".into(), text(&flow.phase));
+    item.insert("since".into(), int(flow.since.as_millisecond()));
+    item.insert("weight".into(), int(i64::from(flow.weight.basis_points())));
+    item.insert("revision".into(), int(flow.revision as i64));
+    item.insert("why".into(), text(&flow.why));
+    if let Some(until) = flow.visit_until {
+        item.insert("visit_until".into(), int(until.as_millisecond()));
+    }
+    item
+}
+
+fn read_active(item: &Item) -> Result<ActiveFlow, LedgerError> {
+    let weight = number(item, "weight").ok().and_then(|points| Weight::from_basis_points(u16::try_from(points).ok()?));
+    Ok(ActiveFlow {
+        flow: flow_name(&string(item, "sk")?)?,
+        rollout: string(item, "rollout").unwrap_or_default(),
+        phase: string(item, "phase")?,
+        since: time(item, "since").unwrap_or_default(),
+        weight: weight.unwrap_or(Weight::ZERO),
+        revision: number(item, "revision").unwrap_or_default() as u64,
+        why: string(item, "why").unwrap_or_default(),
+        visit_until: time(item, "visit_until"),
+    })
 }
 
 /// A window as it is kept: minute, then the counts of stable and of canary.
@@ -597,6 +663,28 @@ mod tests {
 
     fn details_of(windows: &[Window]) -> BTreeMap<i64, (Details, Details)> {
         windows.iter().filter_map(pack_details).map(|(start, stable, canary)| (start, (stable, canary))).collect()
+    }
+
+    #[test]
+    fn an_active_flow_is_read_as_it_was_kept_and_one_of_older_code_with_what_it_has() {
+        let flow = ActiveFlow {
+            flow: "main_ivr".parse().expect("a name"),
+            rollout: "r-20261121-1".into(),
+            phase: "Stepping".into(),
+            since: Timestamp::from_second(60).expect("a time"),
+            weight: Weight::try_from(12.5).expect("a weight"),
+            revision: 7,
+            why: "healthy long enough: on to 12.5 %".into(),
+            visit_until: Some(Timestamp::from_second(120).expect("a time")),
+        };
+        assert_eq!(read_active(&active(&flow)).expect("an item"), flow);
+        let mut older = active(&flow);
+        for later in ["since", "weight", "why", "visit_until"] {
+            older.remove(later);
+        }
+        let read = read_active(&older).expect("an item");
+        let (since, weight, why) = (Timestamp::UNIX_EPOCH, Weight::ZERO, String::new());
+        assert_eq!(read, ActiveFlow { since, weight, why, visit_until: None, ..flow });
     }
 
     #[test]

@@ -98,6 +98,10 @@ async fn of_fifty_entries_on_one_revision_one_is_recorded() {
         assert_eq!(stands.revision, before.book.revision + 1, "round {round}");
         assert_eq!(stands.fence, before.book.fence + 1, "round {round}: one writer took over");
         assert_eq!(stands.entries.last().unwrap().entry.why, format!("by writer {writer}"));
+        let shown = ledger.active().await.unwrap().into_iter().find(|active| active.flow == flow).unwrap();
+        let rollout = won.rollout.unwrap();
+        assert_eq!((shown.rollout, shown.weight, shown.revision), (rollout.id.clone(), rollout.settled_weight(), stands.revision));
+        assert_eq!((shown.phase.as_str(), shown.why), (rollout.phase.name(), format!("by writer {writer}")));
         winners.insert(writer);
     }
     let book = ledger.load(&flow).await.unwrap();
@@ -134,6 +138,41 @@ async fn of_fifty_runs_one_gets_the_lease() {
         winners.insert(writer);
     }
     println!("leases: {ROUNDS} rounds of {WRITERS} runs, won by {} different ones", winners.len());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+#[ignore = "needs a DynamoDB: tests/local/test_races.py starts one and runs it"]
+async fn of_fifty_pipelines_one_holds_the_gate() {
+    let (ledger, flow, mut now) = store("holds").await;
+    let mut winners = BTreeSet::new();
+    for round in 0..ROUNDS {
+        let pipelines: Vec<String> = (0..WRITERS).map(|writer| format!("build/{writer}")).collect();
+        // Nothing was ever recorded of the flow: the first of them makes its head.
+        let take = |writer: usize| {
+            let (ledger, flow, pipeline) = (ledger.clone(), flow.clone(), pipelines[writer].clone());
+            async move { ledger.hold(&flow, &pipeline, 0, now, now + A_MINUTE).await }
+        };
+        let (writer, ()) = only_winner(at_once(take).await, round);
+        let book = ledger.load(&flow).await.unwrap();
+        let hold = book.hold.clone().unwrap();
+        assert_eq!((&hold.holder, book.revision, book.fence), (&pipelines[writer], 0, 2 * round as u64 + 1), "round {round}");
+        // Its holder prolongs it; whoever read another revision does not, and nobody else gives it back.
+        ledger.hold(&flow, &hold.holder, 0, now, now + A_MINUTE).await.unwrap();
+        assert!(matches!(ledger.hold(&flow, &hold.holder, 1, now, now + A_MINUTE).await, Err(LedgerError::Lost { .. })), "round {round}");
+        assert!(!ledger.release_hold(&flow, "somebody else").await.unwrap(), "round {round}");
+        match round % 2 {
+            0 => assert!(ledger.release_hold(&flow, &hold.holder).await.unwrap() && ledger.load(&flow).await.unwrap().hold.is_none()),
+            _ => now += A_MINUTE,
+        }
+        winners.insert(writer);
+    }
+    // Nobody holds a gate past somebody's lease.
+    now += A_MINUTE;
+    let lease = ledger.lease(&flow, "a run", now, now + A_MINUTE).await.unwrap();
+    assert!(matches!(ledger.hold(&flow, "build/1", 0, now, now + A_MINUTE).await, Err(LedgerError::Lost { .. })));
+    ledger.release(&flow, &lease).await.unwrap();
+    ledger.hold(&flow, "build/1", 0, now, now + A_MINUTE).await.unwrap();
+    println!("holds: {ROUNDS} rounds of {WRITERS} pipelines, won by {} different ones", winners.len());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]

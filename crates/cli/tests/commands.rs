@@ -50,7 +50,7 @@ fn a_history_is_compared_under_the_policies_that_were_named() {
     let (done, out, _) = said(&serin(&["replay", file, "-o", "json"]));
     let compared: serde_json::Value = serde_json::from_str(&out).unwrap();
     assert!(done);
-    assert_eq!((compared[0]["policies"].as_array().unwrap().len(), &compared[0]["rollout"]), (5, &"played".into()));
+    assert_eq!((compared["items"][0]["policies"].as_array().unwrap().len(), &compared["items"][0]["rollout"]), (5, &"played".into()));
 }
 
 #[test]

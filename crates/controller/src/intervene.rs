@@ -1,7 +1,7 @@
 //! What people and pipelines ask for: start, pause, resume, abort, roll back, clear; and the gate's question.
 
 use crate::contain::{ContainError, Target, contain};
-use crate::ports::{Authority, Clock, Ledger, LedgerError, Parameters, Rows};
+use crate::ports::{Authority, Clock, Hold, Ledger, LedgerError, Parameters, Rows};
 use crate::record::{Opened, Record, leased, open, record};
 use jiff::{SignedDuration, Timestamp};
 use serin_core::calendar::{Kind, Restriction, When, in_force};
@@ -14,6 +14,11 @@ use std::fmt;
 /// Cooldown after a rollback: no rollout starts in it.
 pub const LOCKOUT: SignedDuration = SignedDuration::from_mins(15);
 const LEASE_FOR: SignedDuration = SignedDuration::from_secs(30);
+/// The longest time for which a gate is held at once; whoever holds it may prolong it.
+pub const LONGEST_HOLD: SignedDuration = SignedDuration::from_hours(24);
+/// Times that a gate which others are at is looked at, and the pause between.
+const HOLD_TRIES: u32 = 5;
+const BETWEEN_TRIES: SignedDuration = SignedDuration::from_millis(50);
 
 /// The gate's answer: may a flow be deployed now?
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -34,6 +39,13 @@ pub enum Gate {
         /// Until when.
         until: Timestamp,
     },
+    /// Another pipeline's turn.
+    Held {
+        /// Whose.
+        holder: String,
+        /// Until when.
+        until: Timestamp,
+    },
 }
 
 impl Gate {
@@ -41,7 +53,7 @@ impl Gate {
     pub fn exit_code(&self) -> u8 {
         match self {
             Gate::Open => 0,
-            Gate::RolloutUnfinished { .. } => 10,
+            Gate::RolloutUnfinished { .. } | Gate::Held { .. } => 10,
             Gate::Lockout { .. } => 11,
             Gate::Restricted(_) => 12,
         }
@@ -57,6 +69,11 @@ impl fmt::Display for Gate {
             }
             Gate::Restricted(restriction) => write!(f, "closed: {restriction}"),
             Gate::Lockout { until } => write!(f, "closed: the last rollback was less than 15 minutes ago; open again at {until:.0}"),
+            Gate::Held { holder, until } => write!(
+                f,
+                "closed: {holder} holds it until {until:.0}; wait until it deployed or gave it back. If nobody is at it any more: \
+                 `serin gate FLOW --release --holder {holder}`"
+            ),
         }
     }
 }
@@ -86,15 +103,73 @@ pub struct Request {
     pub now: Timestamp,
     /// Stage, part of what owns a row.
     pub stage: String,
+    /// The pipeline that asks: a gate that it holds itself is open to it.
+    pub holder: Option<String>,
 }
 
-/// The gate's answer for a flow; `now` on the clock that rollouts run by.
-pub async fn gate(ledger: &impl Ledger, clock: &impl Clock, flow: &FlowName, now: Timestamp) -> Result<Gate, LedgerError> {
-    Ok(gate_of(&open(ledger, flow).await?, &ledger.restrictions().await?, flow, [clock.now(), now]))
+/// The gate's answer for a flow; `now` on the clock that rollouts run by. It is open to whoever holds it.
+pub async fn gate(
+    ledger: &impl Ledger,
+    clock: &impl Clock,
+    flow: &FlowName,
+    now: Timestamp,
+    holder: Option<&str>,
+) -> Result<Gate, LedgerError> {
+    Ok(look(ledger, clock, flow, now, holder).await?.1)
 }
 
-/// `now` by the wall clock, which the lockout goes by, and by the rollout's.
-fn gate_of(opened: &Opened, restrictions: &[Restriction], flow: &FlowName, [now, rollouts_now]: [Timestamp; 2]) -> Gate {
+/// Asks the gate, and holds it if it is open: of several at once one gets it, and each other one is told who. Held for
+/// [`LONGEST_HOLD`] at most; held by the same holder it is prolonged.
+pub async fn hold_gate(
+    ledger: &impl Ledger,
+    clock: &impl Clock,
+    flow: &FlowName,
+    now: Timestamp,
+    holder: &str,
+    for_: SignedDuration,
+) -> Result<Gate, LedgerError> {
+    let mut tries = 1;
+    loop {
+        let (opened, gate) = look(ledger, clock, flow, now, Some(holder)).await?;
+        if gate != Gate::Open {
+            return Ok(gate);
+        }
+        let wall = clock.now();
+        match ledger.hold(flow, holder, opened.book.revision, wall, wall + for_.min(LONGEST_HOLD)).await {
+            // Somebody was faster: the gate says who.
+            Err(LedgerError::Lost { .. }) if tries < HOLD_TRIES => clock.sleep(BETWEEN_TRIES).await,
+            outcome => return outcome.map(|()| Gate::Open),
+        }
+        tries += 1;
+    }
+}
+
+/// Gives a gate back; `false` if it is not theirs.
+pub async fn release_gate(ledger: &impl Ledger, flow: &FlowName, holder: &str) -> Result<bool, LedgerError> {
+    ledger.release_hold(flow, holder).await
+}
+
+async fn look(
+    ledger: &impl Ledger,
+    clock: &impl Clock,
+    flow: &FlowName,
+    now: Timestamp,
+    holder: Option<&str>,
+) -> Result<(Opened, Gate), LedgerError> {
+    let (opened, restrictions) = (open(ledger, flow).await?, ledger.restrictions().await?);
+    let gate = gate_of(&opened, &restrictions, flow, [clock.now(), now], holder);
+    Ok((opened, gate))
+}
+
+/// `now` by the wall clock, which lockout and holds go by, and by the rollout's.
+fn gate_of(
+    opened: &Opened,
+    restrictions: &[Restriction],
+    flow: &FlowName,
+    [now, rollouts_now]: [Timestamp; 2],
+    holder: Option<&str>,
+) -> Gate {
+    let is_held = |hold: &&Hold| now < hold.until && holder != Some(hold.holder.as_str());
     match &opened.rollout {
         Some(rollout) if !rollout.phase.is_finished() => {
             Gate::RolloutUnfinished { rollout: rollout.id.clone(), phase: rollout.phase.to_string() }
@@ -103,13 +178,16 @@ fn gate_of(opened: &Opened, restrictions: &[Restriction], flow: &FlowName, [now,
             Some(until) if now < until => Gate::Lockout { until },
             _ => match in_force(restrictions, flow, rollouts_now).into_iter().next() {
                 Some(restriction) => Gate::Restricted(Box::new(restriction)),
-                None => Gate::Open,
+                None => match opened.book.hold.as_ref().filter(is_held) {
+                    Some(Hold { holder, until }) => Gate::Held { holder: holder.clone(), until: *until },
+                    None => Gate::Open,
+                },
             },
         },
     }
 }
 
-/// Opens a rollout; the executor prepares it, the evaluator takes the first step. Returns its id.
+/// Opens a rollout; the executor prepares it, the evaluator takes the first step. Returns its id. A hold of the gate goes on.
 pub async fn start(
     ledger: &impl Ledger,
     parameters: &impl Parameters,
@@ -121,9 +199,35 @@ pub async fn start(
     if let Some(refusal) = plan.policy.refusal() {
         return Err(InterventionError::Refused(format!("flow {flow}: {refusal}")));
     }
-    let opened = open(ledger, &flow).await?;
+    // Whoever is refused is in nobody's way.
+    admitted(ledger, parameters, clock, &plan, request).await?;
+    let wall = clock.now();
+    let lease = ledger.lease(&flow, &owner(request, wall), wall, wall + LEASE_FOR).await?;
+    // Looked at again: what somebody did until the lease was ours shows now, and from now on nobody can hold the gate.
+    let outcome = match admitted(ledger, parameters, clock, &plan, request).await {
+        Ok(opened) => {
+            let event = Event::Requested { plan: Box::new(plan) };
+            record(ledger, &flow, &opened, Authority::Lease(lease.clone()), entry(clock, request, event)).await.map_err(Into::into)
+        }
+        Err(refused) => Err(refused),
+    };
+    // One that is not given back ends by itself.
+    let _ = ledger.release(&flow, &lease).await;
+    Ok(outcome?.rollout.map(|r| r.id).unwrap_or_default())
+}
+
+/// Whether a rollout may begin as things stand.
+async fn admitted(
+    ledger: &impl Ledger,
+    parameters: &impl Parameters,
+    clock: &impl Clock,
+    plan: &Plan,
+    request: &Request,
+) -> Result<Opened, InterventionError> {
+    let flow = &plan.flow;
+    let (opened, gate) = look(ledger, clock, flow, request.now, request.holder.as_deref()).await?;
     if let Some(before) = opened.rollout.as_ref().filter(|r| r.plan.strategy == Strategy::InFlow && r.phase == Phase::Promoted)
-        && parameters.read(&flow).await?.weight() > Weight::ZERO
+        && parameters.read(flow).await?.weight() > Weight::ZERO
     {
         // A rollout begins at 0, where the gate takes the old branch.
         return Err(InterventionError::Refused(format!(
@@ -141,13 +245,10 @@ pub async fn start(
             before.id, before.plan.canary.flow_id
         )));
     }
-    match gate_of(&opened, &ledger.restrictions().await?, &flow, [clock.now(), request.now]) {
-        Gate::Open => {}
-        closed => return Err(InterventionError::Refused(format!("flow {flow}: the gate is {closed}"))),
+    match gate {
+        Gate::Open => Ok(opened),
+        closed => Err(InterventionError::Refused(format!("flow {flow}: the gate is {closed}"))),
     }
-    let event = Event::Requested { plan: Box::new(plan) };
-    let opened = under_lease(ledger, clock, &flow, &opened, request, event).await?;
-    Ok(opened.rollout.map(|r| r.id).unwrap_or_default())
 }
 
 /// What a person can do to a rollout.
@@ -397,5 +498,10 @@ async fn under_lease(
     event: Event,
 ) -> Result<Opened, LedgerError> {
     let wall = clock.now();
-    leased(ledger, flow, opened, &format!("{} {wall}", request.by), [wall, wall + LEASE_FOR], entry(clock, request, event)).await
+    leased(ledger, flow, opened, &owner(request, wall), [wall, wall + LEASE_FOR], entry(clock, request, event)).await
+}
+
+/// A command's identity, for its lease.
+fn owner(request: &Request, wall: Timestamp) -> String {
+    format!("{} {wall}", request.by)
 }

@@ -2,11 +2,12 @@
 #![allow(async_fn_in_trait)]
 
 pub mod contain;
+pub mod deploy;
 pub mod evaluate;
 pub mod intervene;
 pub mod outbox;
 pub mod pointer;
 pub mod ports;
-mod preflight;
+pub mod preflight;
 pub mod record;
 pub mod work;

@@ -5,7 +5,7 @@
 
 use crate::ports::{Pointer, RowError, Rows};
 use serin_core::phase::Phase;
-use serin_core::rollout::Rollout;
+use serin_core::rollout::{Plan, Rollout};
 use serin_core::weight::Weight;
 
 /// How a row stands to the record.
@@ -26,7 +26,12 @@ fn owner(stage: &str) -> String {
 
 /// The table of a rollout whose calls a row sends.
 pub(crate) fn table(rollout: &Rollout) -> Option<&str> {
-    rollout.plan.pointer.as_ref().map(|pointer| pointer.table.as_str())
+    table_of(&rollout.plan)
+}
+
+/// The same, before there is a rollout.
+pub(crate) fn table_of(plan: &Plan) -> Option<&str> {
+    plan.pointer.as_ref().map(|pointer| pointer.table.as_str())
 }
 
 /// The row that belongs to a weight. `revision` is the version of the percentage that it follows.

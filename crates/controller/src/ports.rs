@@ -29,6 +29,8 @@ pub struct Book {
     pub fence: u64,
     /// When the last rollback of this flow began.
     pub last_rollback: Option<Timestamp>,
+    /// Whose turn it is to deploy, also one that is over.
+    pub hold: Option<Hold>,
     /// Entries of the latest rollout, oldest first; empty before the first.
     pub entries: Vec<StoredEntry>,
 }
@@ -36,7 +38,7 @@ pub struct Book {
 impl Book {
     /// A flow that has no ledger yet.
     pub fn empty() -> Book {
-        Book { revision: 0, head_hash: Hash::genesis(), fence: 0, last_rollback: None, entries: Vec::new() }
+        Book { revision: 0, head_hash: Hash::genesis(), fence: 0, last_rollback: None, hold: None, entries: Vec::new() }
     }
 }
 
@@ -47,6 +49,15 @@ pub struct Lease {
     pub owner: String,
     /// The fence that came with it.
     pub fence: u64,
+    /// Until when, on the wall clock.
+    pub until: Timestamp,
+}
+
+/// A pipeline's turn at the gate: until it is over nobody else deploys the flow or starts a rollout.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Hold {
+    /// Whose.
+    pub holder: String,
     /// Until when, on the wall clock.
     pub until: Timestamp,
 }
@@ -110,14 +121,12 @@ pub struct Commit {
     pub authority: Authority,
     /// The entry.
     pub entry: StoredEntry,
-    /// Name of the phase after it.
-    pub phase: String,
+    /// How the flow stands after it, for ticks and overviews.
+    pub active: ActiveFlow,
     /// First revision of the rollout.
     pub first_revision: u64,
     /// When the last rollback of this flow began.
     pub last_rollback: Option<Timestamp>,
-    /// Until when ticks visit the flow; `None` while the rollout runs.
-    pub visit_until: Option<Timestamp>,
     /// A configuration that must not be rolled out again, by hash.
     pub quarantine: Option<String>,
     /// What proved healthy.
@@ -139,16 +148,30 @@ pub struct KnownGood {
     pub healthy_at: Timestamp,
 }
 
-/// A flow that ticks visit.
+/// A flow that ticks visit, with as much of its ledger as an overview shows: all of them are read in one query. What older code recorded
+/// lacks what came later, which is empty or 0 then.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ActiveFlow {
     /// The flow.
     pub flow: FlowName,
-    /// Name of its rollout's phase.
+    /// Its latest rollout.
+    pub rollout: String,
+    /// Name of its phase.
     pub phase: String,
+    /// When the phase was entered, on the clock the rollout runs by.
+    pub since: Timestamp,
+    /// The weight that callers should have got by now.
+    pub weight: Weight,
+    /// Place of the last entry.
+    pub revision: u64,
+    /// Why it was recorded, at most [`LONGEST_WHY`] characters of it.
+    pub why: String,
     /// When visits end, once the rollout has ended.
     pub visit_until: Option<Timestamp>,
 }
+
+/// Longest reason in an overview, in characters.
+pub const LONGEST_WHY: usize = 200;
 
 /// Why the ledger did not do as asked.
 #[derive(Debug, thiserror::Error)]
@@ -181,6 +204,18 @@ pub trait Ledger {
     fn lease(&self, flow: &FlowName, owner: &str, now: Timestamp, until: Timestamp) -> impl Future<Output = Result<Lease, LedgerError>>;
     /// Gives the lease back, if it is still ours.
     fn release(&self, flow: &FlowName, lease: &Lease) -> impl Future<Output = Result<(), LedgerError>>;
+    /// Holds the gate of a flow of which nothing was recorded since `revision`, unless somebody else holds it or has the lease, as of
+    /// `now`. Its holder may prolong it. Bumps the fence: whoever was held up past their lease records nothing any more.
+    fn hold(
+        &self,
+        flow: &FlowName,
+        holder: &str,
+        revision: u64,
+        now: Timestamp,
+        until: Timestamp,
+    ) -> impl Future<Output = Result<(), LedgerError>>;
+    /// Ends a hold; `false` if it is not theirs.
+    fn release_hold(&self, flow: &FlowName, holder: &str) -> impl Future<Output = Result<bool, LedgerError>>;
     /// Appends an entry with all that belongs to it, or nothing. A commit that already stands (same bytes) succeeds.
     fn commit(&self, commit: Commit) -> impl Future<Output = Result<(), LedgerError>>;
     /// Ends the visits of a flow whose rollout has ended, unless something was recorded since `revision`.
@@ -395,6 +430,9 @@ pub trait Flows {
     /// Publishes the configuration that `from` runs into the flow `to`, under the name of `to`. `TryLater` if it is still running
     /// when the adapter's patience ends.
     fn copy(&self, from: &str, to: &str) -> impl Future<Output = Result<(), FlowError>>;
+    /// Publishes a file into a flow, whose name and type it must bear: the vendor goes by these, and not by an id. `Refused` if it bears
+    /// others, or is not valid; `TryLater` also if the end was not seen, and then it may still be published.
+    fn publish_file(&self, flow: &str, file: &str) -> impl Future<Output = Result<(), FlowError>>;
 }
 
 /// What leads numbers to flows. The vendor gives each a version; whoever changed it meanwhile is looked at again, never overwritten.

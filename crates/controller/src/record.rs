@@ -1,6 +1,6 @@
 //! The one way an entry gets into the ledger: with the alert that tells of it, or not at all.
 
-use crate::ports::{Authority, Book, Commit, KnownGood, Ledger, LedgerError, Notice, Topic};
+use crate::ports::{ActiveFlow, Authority, Book, Commit, KnownGood, LONGEST_WHY, Ledger, LedgerError, Notice, Topic};
 use jiff::{SignedDuration, Timestamp};
 use serin_core::alert::{Alert, RollbackRequest};
 use serin_core::ledger::{Entry, SCHEMA, StoredEntry};
@@ -143,12 +143,20 @@ fn transaction(
         base_revision: book.revision,
         authority,
         entry: stored.clone(),
-        phase: after.phase.name().to_owned(),
+        active: ActiveFlow {
+            flow: flow.clone(),
+            rollout: after.id.clone(),
+            phase: after.phase.name().to_owned(),
+            since: after.phase_since,
+            weight: after.settled_weight(),
+            revision: entry.revision,
+            why: entry.why.chars().take(LONGEST_WHY).collect(),
+            // `NeedsHuman` is visited until a person clears it.
+            visit_until: after.phase.is_finished().then(|| entry.at + RECONCILED_FOR),
+        },
         first_revision,
         // The lockout is the wall clock's, whatever clock the rollout runs by.
         last_rollback: if rolls_back { Some(entry.recorded_at) } else { book.last_rollback },
-        // `NeedsHuman` is visited until a person clears it.
-        visit_until: after.phase.is_finished().then(|| entry.at + RECONCILED_FOR),
         quarantine: blamed(&entry.event).then(|| after.snapshot.as_ref().map(|s| s.canary_hash.clone())).flatten(),
         known_good: known_good(after, entry),
         notices,

@@ -8,9 +8,9 @@ use crate::evaluate::RolloutClock;
 use crate::outbox;
 use crate::pointer;
 use crate::ports::{
-    Authority, Clock, Entrances, FlowError, FlowState, Flows, KnownGood, Lease, Ledger, LedgerError, Notifier, Parameters, Preflight, Rows,
+    Authority, Clock, Entrances, FlowError, FlowState, Flows, Lease, Ledger, LedgerError, Notifier, Parameters, Preflight, Rows,
 };
-use crate::preflight;
+use crate::preflight::{Looked, Sought, listed, look, published, unlocked, way_back};
 use crate::record::{Opened, Record, is_executors, leased, open, record};
 use jiff::{SignedDuration, Timestamp};
 use serde::Serialize;
@@ -515,11 +515,6 @@ impl<L: Ledger, P: Parameters, F: Executing, N: Notifier, C: Clock> Task<'_, '_,
             Some(snapshot) => snapshot,
             None => match self.looked_over().await {
                 Ok(snapshot) => {
-                    if self.ports.ledger.is_quarantined(self.flow, &snapshot.canary_hash).await? {
-                        return self
-                            .fail_preparation("this configuration was rolled back before and is quarantined; roll out a changed one".into())
-                            .await;
-                    }
                     let why = format!("before: stable {}, canary flow goes back to {}", snapshot.stable_version, snapshot.rollback_target);
                     self.record(Event::SnapshotTaken { snapshot: snapshot.clone() }, why).await?;
                     snapshot
@@ -582,23 +577,12 @@ impl<L: Ledger, P: Parameters, F: Executing, N: Notifier, C: Clock> Task<'_, '_,
 
     /// The snapshot, once nothing is in the way of a rollout.
     async fn looked_over(&self) -> Result<Snapshot, FlowError> {
-        let mut snapshot = self.snapshot().await?;
-        let in_the_way = preflight::problems(self.ports, self.run, self.flow, self.rollout(), &snapshot).await?;
-        match in_the_way.as_slice() {
-            [] => {
-                snapshot.export = self.kept(self.rollout().plan.stable_flow(), &snapshot.stable_version).await?;
-                Ok(snapshot)
-            }
-            [one] => Err(FlowError::Refused(format!("preflight: {one}; nothing was changed"))),
-            many => {
-                let listed: Vec<String> = many.iter().enumerate().map(|(n, what)| format!("({}) {what}", n + 1)).collect();
-                Err(FlowError::Refused(format!(
-                    "preflight found {} things in the way: {}; nothing was changed",
-                    many.len(),
-                    listed.join("; ")
-                )))
-            }
+        let Looked { mut snapshot, problems } = look(self.ports, self.run, &self.rollout().plan).await?;
+        if let Some(problems) = listed(&problems) {
+            return Err(FlowError::Refused(format!("{problems}; nothing was changed")));
         }
+        snapshot.export = self.kept(self.rollout().plan.stable_flow(), &snapshot.stable_version).await?;
+        Ok(snapshot)
     }
 
     /// What is waited for while callers may be in the flow, or the branch, that is published into now: after a swap, after a promotion inside
@@ -646,44 +630,6 @@ impl<L: Ledger, P: Parameters, F: Executing, N: Notifier, C: Clock> Task<'_, '_,
         }
     }
 
-    /// What stands in Genesys before anything is changed.
-    async fn snapshot(&self) -> Result<Snapshot, FlowError> {
-        let plan = &self.rollout().plan;
-        let flows = self.ports.flows;
-        let stable = flows.flow(plan.stable_flow()).await?;
-        let canary = flows.flow(&plan.canary.flow_id).await?;
-        unlocked(&plan.canary.flow_id, &canary)?;
-        let stable_version = published(plan.stable_flow(), &stable)?;
-        if self.rollout().is_unsplit() && stable_version == plan.canary.version {
-            return Err(FlowError::Refused(format!(
-                "flow {} runs version {stable_version} already: there is nothing to watch",
-                plan.canary.flow_id
-            )));
-        }
-        let canary_hash = flows.configuration_hash(&plan.canary.flow_id, &plan.canary.version).await?;
-        let (rollback_target, rollback_hash) = match plan.strategy {
-            // The old branch is in the same version: taking the calls back is the whole way.
-            Strategy::InFlow => (plan.canary.version.clone(), canary_hash.clone()),
-            _ => self.way_back(canary.published, None).await?.ok_or_else(|| {
-                let flow = &plan.canary.flow_id;
-                FlowError::Refused(format!("canary flow {flow} has no published version to go back to; publish a known-good one first"))
-            })?,
-        };
-        let stable_hash = flows.configuration_hash(plan.stable_flow(), &stable_version).await?;
-        // Both branches run in the version that is rolled out, so stable is that one too.
-        let stable_version = if plan.strategy == Strategy::InFlow { plan.canary.version.clone() } else { stable_version };
-        let ivr_flow = match &plan.rollback.ivr {
-            Some(ivr) => flows.open_hours(ivr).await?,
-            None => None,
-        };
-        let row = match pointer::table(self.rollout()) {
-            Some(table) => flows.pointer(table, self.flow).await.map_err(|e| FlowError::TryLater(e.to_string()))?,
-            None => None,
-        };
-        let row = row.map(|row| (row.active_flow, row.weight));
-        Ok(Snapshot { stable_version, stable_hash, rollback_target, rollback_hash, canary_hash, export: None, ivr_flow, row })
-    }
-
     /// Keeps a version outside of Genesys Cloud, where there is a place for it.
     async fn kept(&self, flow: &str, version: &str) -> Result<Option<String>, FlowError> {
         if !self.ports.ledger.keeps_exports() {
@@ -692,39 +638,6 @@ impl<L: Ledger, P: Parameters, F: Executing, N: Notifier, C: Clock> Task<'_, '_,
         let export = self.ports.flows.export(flow, version).await?;
         let name = format!("{}/{}/{flow}-{version}.yaml", self.flow, self.rollout().id);
         self.ports.ledger.keep_export(&name, &export).await.map_err(|e| FlowError::TryLater(e.to_string()))
-    }
-
-    /// The version that the canary flow goes back to, with its configuration hash: what all callers had just before, where they had this
-    /// flow; else the latest that proved healthy; else, before there is any, the latest it ran. In each case one that still exists and that
-    /// nobody blamed.
-    async fn way_back(&self, published: Option<String>, gone: Option<&str>) -> Result<Option<(String, String)>, FlowError> {
-        let plan = &self.rollout().plan;
-        let later = |error: LedgerError| FlowError::TryLater(error.to_string());
-        let proven = self.ports.ledger.known_good(self.flow, &plan.canary.flow_id).await.map_err(later)?;
-        let oldest = plan.rollback.known_good_days.map(|days| self.now() - SignedDuration::from_hours(24 * i64::from(days)));
-        let proven =
-            proven.into_iter().filter(|one| oldest.is_none_or(|oldest| one.healthy_at >= oldest)).map(|KnownGood { version, .. }| version);
-        let rolled_out = self.rollout().snapshot.as_ref().map(|s| &s.canary_hash);
-        let callers_had = published.clone().filter(|_| self.rollout().is_unsplit());
-        let earlier = self.ports.flows.published_versions(&plan.canary.flow_id).await?;
-        let candidates = callers_had.into_iter().chain(proven).chain(published).chain(earlier);
-        let mut seen = std::collections::BTreeSet::from([plan.canary.version.clone()]);
-        seen.extend(gone.map(str::to_owned));
-        for version in candidates {
-            if !seen.insert(version.clone()) {
-                continue;
-            }
-            match self.ports.flows.configuration_hash(&plan.canary.flow_id, &version).await {
-                // The same by another number.
-                Ok(hash) if Some(&hash) == rolled_out => {}
-                Ok(hash) if self.ports.ledger.is_quarantined(self.flow, &hash).await.map_err(later)? => {}
-                Ok(hash) => return Ok(Some((version, hash))),
-                // It was deleted since.
-                Err(FlowError::Gone(_)) => {}
-                Err(error) => return Err(error),
-            }
-        }
-        Ok(None)
     }
 
     // ---- publishing ----
@@ -1008,7 +921,10 @@ impl<L: Ledger, P: Parameters, F: Executing, N: Notifier, C: Clock> Task<'_, '_,
 
     /// The version to go back to was deleted since: on to the next known-good one, at once.
     async fn retarget(&mut self, gone: &str, said: &str) -> Result<Result<(String, String), String>, LedgerError> {
-        let unfinished = match self.way_back(None, Some(gone)).await {
+        let rolled_out = self.rollout().snapshot.as_ref().map(|s| s.canary_hash.as_str());
+        let plan = &self.rollout().plan;
+        let sought = Sought { not: Some(&plan.canary.version), unlike: rolled_out, gone: Some(gone) };
+        let unfinished = match way_back(self.ports, self.run, plan, None, &sought).await {
             Ok(Some((version, hash))) => {
                 let why = format!("version {gone} is gone ({said}); the flow goes back to version {version} instead");
                 self.record(Event::Retargeted { version: version.clone(), hash: hash.clone(), reason: why.clone() }, why).await?;
@@ -1149,15 +1065,4 @@ impl<L: Ledger, P: Parameters, F: Executing, N: Notifier, C: Clock> Task<'_, '_,
     fn now(&self) -> Timestamp {
         self.run.clock.now(self.ports.clock.now(), self.run.time)
     }
-}
-
-fn unlocked(flow: &str, state: &FlowState) -> Result<(), FlowError> {
-    match &state.locked_by {
-        Some(holder) => Err(FlowError::Locked { flow: flow.to_owned(), holder: holder.clone() }),
-        None => Ok(()),
-    }
-}
-
-fn published(flow: &str, state: &FlowState) -> Result<String, FlowError> {
-    state.published.clone().ok_or_else(|| FlowError::Refused(format!("flow {flow} ({}) has no published version", state.name)))
 }

@@ -94,6 +94,15 @@ impl Counts {
         (self.calls > 0).then(|| f64::from(self.bad(metric)) * 100.0 / f64::from(self.calls))
     }
 
+    /// Where the percentage may truly lie: Wilson's interval, 95 %. For the eye; nothing is decided by it.
+    pub fn interval(&self, metric: Metric) -> Option<(f64, f64)> {
+        const Z: f64 = 1.959_964;
+        let (n, share) = (f64::from(self.calls), self.percent(metric)? / 100.0);
+        let (middle, of) = (share + Z * Z / (2.0 * n), 1.0 + Z * Z / n);
+        let reach = Z * (share * (1.0 - share) / n + Z * Z / (4.0 * n * n)).sqrt();
+        Some((100.0 * ((middle - reach) / of).max(0.0), 100.0 * ((middle + reach) / of).min(1.0)))
+    }
+
     /// With what the other source told of this window. It stands for all of the window's calls.
     #[must_use]
     pub fn with_details(self, times: Option<Times>, queue: Option<Queue>) -> Counts {

@@ -76,6 +76,18 @@ impl<S: CredentialsSource, C: Clock> Flows for Genesys<S, C> {
         let job = self.register(&doing, file, until).await?;
         self.see_through(&doing, to, &job, until).await.map_err(FlowError::from)
     }
+
+    async fn publish_file(&self, flow: &str, file: &str) -> Result<(), FlowError> {
+        let until = self.clock.now() + self.settings.copy_patience;
+        let doing = format!("publishing a file into flow {flow}");
+        let target = self.read_flow(flow, until).await?;
+        self.expect_free(&doing, flow, &target).await?;
+        let refused = |reason: String| Error::Refused { doing: doing.clone(), reason };
+        let flow_type = target.flow_type.ok_or_else(|| refused("genesys cloud does not tell its type".to_owned()))?;
+        let file = yaml::expect(file, &flow_type, &target.name).map_err(refused)?;
+        let job = self.register(&doing, file, until).await?;
+        self.see_through(&doing, flow, &job, until).await.map_err(FlowError::from)
+    }
 }
 
 impl<S: CredentialsSource, C: Clock> Genesys<S, C> {
@@ -159,18 +171,24 @@ impl<S: CredentialsSource, C: Clock> Genesys<S, C> {
         (own.is_none() || client.id != own).then(|| format!("client {}", named(client)))
     }
 
-    /// Published version of the source, name and type of the target; nothing else is copied into, ever.
-    async fn check_copy(&self, doing: &str, to: &str, source: Flow, target: Flow) -> Result<(String, String, String), Error> {
-        let refused = |reason: String| Error::Refused { doing: doing.to_owned(), reason };
-        if let Some(holder) = self.holder(&target).await {
-            return Err(Error::FlowLocked { flow: to.to_owned(), holder });
+    /// Whether nobody edits the flow and nothing runs on it.
+    async fn expect_free(&self, doing: &str, id: &str, flow: &Flow) -> Result<(), Error> {
+        if let Some(holder) = self.holder(flow).await {
+            return Err(Error::FlowLocked { flow: id.to_owned(), holder });
         }
-        if target.current_operation.is_some_and(|operation| operation.runs()) {
+        if flow.current_operation.as_ref().is_some_and(LatestOperation::runs) {
             return Err(Error::Conflict {
                 doing: doing.to_owned(),
                 reason: "an operation runs on the target; wait for its end".to_owned(),
             });
         }
+        Ok(())
+    }
+
+    /// Published version of the source, name and type of the target; nothing else is copied into, ever.
+    async fn check_copy(&self, doing: &str, to: &str, source: Flow, target: Flow) -> Result<(String, String, String), Error> {
+        let refused = |reason: String| Error::Refused { doing: doing.to_owned(), reason };
+        self.expect_free(doing, to, &target).await?;
         match (source.published_version, source.flow_type, target.flow_type) {
             _ if source.id == target.id || source.name == target.name => Err(refused("they are the same flow".to_owned())),
             (None, _, _) => Err(refused("the source has no published version".to_owned())),

@@ -1,16 +1,43 @@
-//! Giving an exported flow another name: one line is replaced, every other byte stays.
+//! Which flow a file is of, and giving it another name: one line is replaced, every other byte stays.
 //!
 //! Not a YAML reader. It looks at two levels of lines and refuses whatever it is not sure about: a publish job goes live by name,
 //! so a file with the wrong one would overwrite the wrong flow.
 
+use serde::Deserialize;
+
 /// The file with the flow's name replaced, or why it cannot be done for sure. `flow_type` is the vendor's, such as `INBOUNDCALL`,
 /// which is the file's first key but for its case.
 pub(crate) fn rename(file: &str, flow_type: &str, name: &str) -> Result<String, String> {
-    if name.is_empty() || name.chars().any(char::is_control) {
-        return Err("the target flow has no name that fits on a line".to_owned());
+    let lines = lines(file);
+    let (line, indent) = name_line(&lines, flow_type)?;
+    with_name(&lines, line, indent, name)
+}
+
+/// The file of a flow that has this type and this name already, or why it is not that. The name is quoted in what is returned: as
+/// whoever publishes it reads it, it is this one and no other.
+pub(crate) fn expect(file: &str, flow_type: &str, name: &str) -> Result<String, String> {
+    let lines = lines(file);
+    let (line, indent) = name_line(&lines, flow_type)?;
+    let found = serde_saphyr::from_str::<Named>(lines[line].trim_start());
+    let found = found.map_err(|_| format!("the flow's name in the file, `{}`, cannot be read: put it in quotes", shown(lines[line])))?.name;
+    match found == name {
+        true => with_name(&lines, line, indent, name),
+        false => Err(format!("the file is of flow `{}`, and this flow is `{name}`", shown(&found))),
     }
-    let lines: Vec<&str> = file.strip_prefix('\u{feff}').unwrap_or(file).split_inclusive('\n').collect();
-    let root = root(&lines)?;
+}
+
+#[derive(Deserialize)]
+struct Named {
+    name: String,
+}
+
+fn lines(file: &str) -> Vec<&str> {
+    file.strip_prefix('\u{feff}').unwrap_or(file).split_inclusive('\n').collect()
+}
+
+/// The line that names the flow, and how far it is indented.
+fn name_line(lines: &[&str], flow_type: &str) -> Result<(usize, usize), String> {
+    let root = root(lines)?;
     let key = lines[root].trim_end().strip_suffix(':').unwrap_or_default();
     if !key.eq_ignore_ascii_case(flow_type) || key.is_empty() {
         return Err(format!("the file holds `{}`, not a flow of type {flow_type}", shown(lines[root])));
@@ -24,6 +51,13 @@ pub(crate) fn rename(file: &str, flow_type: &str, name: &str) -> Result<String, 
     };
     let goes_on = lines[line + 1..].iter().find(|next| says_something(next)).is_some_and(|next| self::indent(next) > indent);
     check_value(lines[line][indent..].trim_start_matches("name:").trim(), goes_on)?;
+    Ok((line, indent))
+}
+
+fn with_name(lines: &[&str], line: usize, indent: usize, name: &str) -> Result<String, String> {
+    if name.is_empty() || name.chars().any(char::is_control) {
+        return Err("the target flow has no name that fits on a line".to_owned());
+    }
     // Quoted as JSON, which is YAML: a name such as `yes`, or one with a colon, stays a name.
     let ending = &lines[line][lines[line].trim_end_matches(['\r', '\n']).len()..];
     let replacement = format!("{}name: {}{ending}", &lines[line][..indent], serde_json::Value::from(name));
@@ -90,6 +124,29 @@ mod tests {
     fn the_name_may_come_after_other_lines() {
         let file = "---\nworkflow:\n    division: Home\n    settings:\n        name: inner\n    name: 'A'  # the flow\n";
         assert_eq!(rename(file, "WORKFLOW", "B").unwrap(), file.replace("name: 'A'  # the flow", "name: \"B\""));
+    }
+
+    #[test]
+    fn a_file_is_of_the_flow_whose_name_and_type_it_bears() {
+        for (written, name) in [
+            ("Main_IVR_Green", "Main_IVR_Green"),
+            ("\"Main_IVR_Green\"  # the canary", "Main_IVR_Green"),
+            ("'Pat''s: IVR'", "Pat's: IVR"),
+            (r#""Grün""#, "Grün"),
+            ("Main IVR (1)", "Main IVR (1)"),
+        ] {
+            let file = FILE.replace("name: Main_IVR_Green", &format!("name: {written}"));
+            let published = expect(&file, "INBOUNDCALL", name).unwrap();
+            assert_eq!(published, rename(FILE, "INBOUNDCALL", name).unwrap(), "{written}");
+            let other = expect(&file, "INBOUNDCALL", "Main_IVR_Blue").unwrap_err();
+            assert!(other.contains(&format!("of flow `{name}`")) && other.contains("is `Main_IVR_Blue`"), "{other}");
+            assert!(expect(&file, "INBOUNDCALL", &name.to_lowercase()).is_err(), "names are told apart by their case too");
+            let mistyped = expect(&file, "WORKFLOW", name).unwrap_err();
+            assert!(mistyped.contains("`inboundCall:`") && mistyped.contains("WORKFLOW"), "{mistyped}");
+        }
+        for unreadable in ["*name", "|", "\"Main", "{{flow_name}}"] {
+            expect(&FILE.replace("Main_IVR_Green", unreadable), "INBOUNDCALL", "Main").unwrap_err();
+        }
     }
 
     #[test]

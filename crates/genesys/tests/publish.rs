@@ -206,3 +206,48 @@ async fn nothing_is_uploaded_that_is_not_surely_meant() {
         assert!(stub.asked(REGISTER).is_empty(), "{error}");
     }
 }
+
+/// A file that somebody wrote for the flow `blue`.
+fn written() -> String {
+    data("flow.yaml").replace("name: Main_IVR_Green", "name: Main_IVR_Blue  # stable")
+}
+
+async fn publish_file(stub: &Stub, file: &str) -> Result<(), FlowError> {
+    client(stub, &JumpingClock::new(), &Vault::default()).publish_file("blue", file).await
+}
+
+#[tokio::test]
+async fn a_file_is_published_into_the_flow_whose_name_it_bears() {
+    let stub = copying().await;
+    publish_file(&stub, &written()).await.unwrap();
+    assert_eq!(stub.asked(UPLOAD)[0].body, data("flow.yaml").replace("name: Main_IVR_Green", "name: \"Main_IVR_Blue\""));
+    assert!(stub.asked(EXPORT).is_empty() && stub.asked(PUBLISH).is_empty());
+}
+
+#[tokio::test]
+async fn a_file_that_is_not_surely_the_flow_s_is_not_uploaded() {
+    let busy = data("flow_blue.json").replace(r#""division""#, r#""currentOperation": {"id": "op-9", "complete": false}, "division""#);
+    for (stub, file, said) in [
+        (copying().await, data("flow.yaml"), "the file is of flow `Main_IVR_Green`, and this flow is `Main_IVR_Blue`"),
+        (copying().await, written().replace("inboundCall", "inboundChat"), "the file holds `inboundChat:`, not a flow of type INBOUNDCALL"),
+        (copying().await, "<html>".to_owned(), "the file holds `<html>`"),
+        (copying().await, String::new(), "the file is empty"),
+        (copying().await.on(BLUE, [ok("flow_blue_locked.json")]), written(), "locked by user-7"),
+        (copying().await.on(BLUE, [text(200, &busy)]), written(), "an operation runs"),
+    ] {
+        let error = publish_file(&stub, &file).await.unwrap_err().to_string();
+        assert!(error.contains(said), "{error}");
+        assert!(stub.asked(REGISTER).is_empty(), "{error}");
+    }
+}
+
+#[tokio::test]
+async fn a_file_counts_as_published_only_if_it_went_into_the_flow() {
+    let elsewhere = data("job_done.json").replace("\"blue\"", "\"green\"");
+    let error = publish_file(&copying().await.on(JOB, [text(200, &elsewhere)]), &written()).await.unwrap_err();
+    assert!(matches!(&error, FlowError::Refused(said) if said.contains("published into flow green instead")), "{error}");
+    let error = publish_file(&copying().await.on(JOB, [ok("job_failed.json")]), &written()).await.unwrap_err();
+    assert!(matches!(&error, FlowError::Refused(said) if said.contains("Could not find queue Sales")), "{error}");
+    let error = publish_file(&copying().await.on(JOB, [ok("job_started.json")]), &written()).await.unwrap_err();
+    assert!(matches!(&error, FlowError::TryLater(said) if said.contains("still runs")), "{error}");
+}

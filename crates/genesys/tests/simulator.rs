@@ -112,6 +112,26 @@ async fn a_change_is_published_measured_and_copied() {
     );
 }
 
+#[tokio::test]
+async fn a_file_becomes_the_next_version_of_the_flow_it_names() {
+    let base = start().await;
+    let genesys = client(&base);
+    order(&base, "faults", json!({"faults": [{"kind": "publish_seconds", "seconds": 0}]})).await;
+    let before = genesys.flow(MAIN_IVR_CANARY).await.unwrap().published.unwrap();
+    let file = genesys.export(MAIN_IVR_CANARY, &before).await.unwrap();
+    genesys.publish_file(MAIN_IVR_CANARY, &file).await.unwrap();
+    let after = genesys.flow(MAIN_IVR_CANARY).await.unwrap().published.unwrap();
+    assert_ne!(after, before);
+    let hash = async |version: &str| genesys.configuration_hash(MAIN_IVR_CANARY, version).await.unwrap();
+    assert_eq!(hash(&after).await, hash(&before).await, "the same file does the same");
+
+    let stable = genesys.flow(MAIN_IVR_STABLE).await.unwrap().published;
+    let error = genesys.publish_file(MAIN_IVR_STABLE, &file).await.unwrap_err();
+    assert!(matches!(&error, FlowError::Refused(said) if said.contains("Main_IVR_Green") && said.contains("Main_IVR_Blue")), "{error}");
+    assert_eq!(genesys.flow(MAIN_IVR_STABLE).await.unwrap().published, stable);
+    assert_eq!(genesys.flow(MAIN_IVR_CANARY).await.unwrap().published, Some(after));
+}
+
 /// Half of the calls go to the canary for `minutes`; the time then.
 async fn split(base: &str, minutes: u32) -> Timestamp {
     let wall = "2026-11-21T12:00:00Z";

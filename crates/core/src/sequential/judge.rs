@@ -98,8 +98,13 @@ pub struct Judgement {
 /// Where the evidence stands.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Evidence {
-    /// Against the canary, all metrics together; `1 / alpha` rolls back.
+    /// Against the canary, all metrics together.
     pub harm: f64,
+    /// As much of it rolls back: `1 / alpha`.
+    pub harm_limit: f64,
+    /// How much of what the next weight asks for is there: 0 nothing, 1 all of it. The least of time, calls and what is excluded of each
+    /// metric; `None` at 100 %.
+    pub towards_rise: Option<f64>,
     /// Against the split; 20 holds.
     pub share: f64,
     /// Somebody should look at the split.
@@ -308,13 +313,14 @@ impl Sequential {
     /// Where the evidence stands.
     pub fn evidence(&self) -> Evidence {
         let share = self.share.value();
+        let (harm_limit, towards_rise) = (1.0 / self.settings.alpha, (self.weight < 100.0).then(|| self.towards_rise()));
         let metrics = self.settings.metrics.iter().zip(&self.metrics).map(|(m, s)| MetricEvidence {
             sides: s.sides(m),
             harm: s.harm.value(),
             clear: s.clear,
             available: s.is_available(self.minutes),
         });
-        Evidence { harm: self.harm(), share, share_alert: share >= SHARE_ALERT, metrics: metrics.collect() }
+        Evidence { harm: self.harm(), harm_limit, towards_rise, share, share_alert: share >= SHARE_ALERT, metrics: metrics.collect() }
     }
 
     fn step_to(&mut self, weight: f64) {
@@ -538,6 +544,19 @@ impl Sequential {
     fn watching(&self, evidence: f64) -> Reason {
         let (metric, state) = self.worst();
         Reason::Watching { sides: state.sides(metric), evidence, limit: 1.0 / self.settings.alpha }
+    }
+
+    fn towards_rise(&self) -> f64 {
+        let part = |seen: f64, needed: f64| if needed > 0.0 { (seen / needed).clamp(0.0, 1.0) } else { 1.0 };
+        if let Some(probe) = self.probe {
+            return part(self.step_canary, probe.calls());
+        }
+        let stage = stage(self.weight, self.next_weight());
+        let bar = f64::ln(1.0 / CLEARANCE[stage].1);
+        let waited = part(f64::from(self.minutes), f64::from(self.settings.min_step));
+        let called = part(self.step_canary, f64::from(self.settings.min_calls));
+        let excluded = self.metrics.iter().filter(|s| s.is_available(self.minutes)).map(|s| part(s.clear[stage], bar));
+        excluded.fold(waited.min(called), f64::min)
     }
 
     /// No harm is in sight: is enough excluded to go on?

@@ -2,7 +2,9 @@
 //!
 //! The figures are the core's ([`serin_core::sequential::power`]); here they are asked for and printed.
 
-use crate::{file, history};
+use crate::failure::{Code, Failure, Outcome};
+use crate::output::Output;
+use crate::{file, recording};
 use anyhow::anyhow;
 use serde_json::{Value, json};
 use serin_core::measurement::label;
@@ -26,16 +28,15 @@ pub(crate) struct Args {
 }
 
 /// Prints the outlook.
-pub(crate) fn show(args: &Args, json: bool) -> anyhow::Result<()> {
+pub(crate) fn run(args: &Args, output: Output) -> Outcome {
     let policy = match &args.file {
-        Some(file) => file::read(file)?.policy,
+        Some(file) => file::read(file).map_err(Failure::not_accepted)?.policy,
         None => Policy::default(),
     };
-    let foreseen = foresee(&with(policy, args.calls_per_hour, args.alpha).map_err(|why| anyhow!(why))?).map_err(|why| anyhow!(why))?;
-    crate::print(&match json {
-        true => serde_json::to_string_pretty(&foreseen.json())?,
-        false => foreseen.table(),
-    })
+    let foreseen = with(policy, args.calls_per_hour, args.alpha).and_then(|policy| foresee(&policy));
+    let foreseen = foreseen.map_err(|why| Failure::not_accepted(anyhow!(why)))?;
+    output.tell("Plan", &foreseen.json(), || foreseen.table())?;
+    Ok(Code::Done)
 }
 
 /// What an operator may expect of a rollout that was just opened; `None` where nobody said how many calls come.
@@ -67,7 +68,7 @@ fn with(mut policy: Policy, calls_per_hour: Option<f64>, alpha: Option<f64>) -> 
         (other, Some(_)) => return Err(format!("--alpha is not accepted with the rule {}: it is the sequential rule's", other.name())),
         (_, None) => {}
     }
-    history::checked(policy)
+    recording::checked(policy)
 }
 
 /// What can be told before the start.

@@ -1,7 +1,8 @@
 //! `serin ledger verify`: is a ledger what it was?
 
+use crate::failure::{Code, Outcome};
 use crate::file;
-use crate::{BROKEN, Output, print};
+use crate::output::Output;
 use anyhow::{Context, anyhow};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -9,7 +10,6 @@ use serin_controller::ports::Ledger;
 use serin_core::ledger::{Anchor, Audited, BrokenLedger, Hash, audit};
 use serin_core::rollout::FlowName;
 use std::path::{Path, PathBuf};
-use std::process::ExitCode;
 
 #[derive(clap::Args)]
 pub(crate) struct Args {
@@ -61,18 +61,20 @@ impl Holds {
 }
 
 /// Checks a flow's ledger in the table.
-pub(crate) async fn table(ledger: &impl Ledger, args: Args, output: Output) -> anyhow::Result<ExitCode> {
+pub(crate) async fn table(ledger: &impl Ledger, args: Args, output: Output) -> Outcome {
     let flow = args.flow.context("a flow or a file is named")?;
     let anchor = args.anchor.map(|text| anchor(&text, &flow)).transpose()?;
     let archive = ledger.archive(&flow).await?;
     if archive.entries.is_empty() && archive.head.as_ref().is_none_or(|head| head.revision == 0) && anchor.is_none() {
-        return Err(anyhow!("flow {flow} has no ledger here: nothing was ever recorded, or everything was removed"));
+        let reason = anyhow!("flow {flow} has no ledger here: nothing was ever recorded, or everything was removed");
+        return Err(reason.into());
     }
     tell(flow.clone(), archive.entries.len(), archive.audit(&flow, anchor.as_ref()), anchor, false, output)
 }
 
 /// Checks a copy.
-pub(crate) fn copy(path: &Path, args: &Args, output: Output) -> anyhow::Result<ExitCode> {
+pub(crate) fn copy(args: &Args, output: Output) -> Outcome {
+    let path = args.file.as_deref().context("a copy is a file")?;
     let shown = path.display();
     let text = std::fs::read_to_string(path).with_context(|| format!("export {shown} cannot be read"))?;
     let mut lines = text.lines().filter(|line| !line.trim().is_empty()).peekable();
@@ -86,14 +88,15 @@ pub(crate) fn copy(path: &Path, args: &Args, output: Output) -> anyhow::Result<E
     let First { flow, revision } =
         first.ok_or_else(|| anyhow!("{shown} does not begin with a ledger entry; write it with `serin ledger export FLOW`"))?;
     if let Some(asked) = args.flow.as_ref().filter(|asked| **asked != flow) {
-        return Err(anyhow!("{shown} is a copy of the ledger of flow {flow}, not of {asked}"));
+        return Err(anyhow!("{shown} is a copy of the ledger of flow {flow}, not of {asked}").into());
     }
     let anchor = args.anchor.as_ref().map(|text| anchor(text, &flow)).transpose()?;
     if let Some(anchor) = anchor.as_ref().filter(|anchor| anchor.revision < revision) {
         return Err(anyhow!(
             "the anchor names entry {}, {shown} begins at {revision}; `serin ledger export --all` has them all",
             anchor.revision
-        ));
+        )
+        .into());
     }
     let measured = |line: &&str| serde_json::from_str::<Value>(line).is_ok_and(|line| line.get("window").is_some());
     let entries: Vec<(u64, String)> = (revision..).zip(lines.filter(|line| !measured(line)).map(str::to_owned)).collect();
@@ -107,7 +110,7 @@ fn tell(
     anchor: Option<Anchor>,
     copy: bool,
     output: Output,
-) -> anyhow::Result<ExitCode> {
+) -> Outcome {
     // It may well be sound: this code cannot read it.
     if let Err(newer @ BrokenLedger::Newer { .. }) = audited {
         return Err(newer.into());
@@ -115,11 +118,8 @@ fn tell(
     let broken = audited.as_ref().err().map(ToString::to_string);
     let holds = audited.ok().as_ref().map(Holds::of);
     let checked = Checked { flow, intact: holds.is_some(), broken, entries, holds, anchor, copy };
-    print(&match output {
-        Output::Json => serde_json::to_string_pretty(&checked)?,
-        Output::Table => checked.in_words(),
-    })?;
-    Ok(if checked.intact { ExitCode::SUCCESS } else { ExitCode::from(BROKEN) })
+    output.tell("Checked", &checked, || checked.in_words())?;
+    Ok(if checked.intact { Code::Done } else { Code::No })
 }
 
 impl Checked {

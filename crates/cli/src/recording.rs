@@ -6,7 +6,7 @@
 mod walk;
 
 use crate::file;
-use crate::replay::{self, Fields, Init, Line, Tick};
+use crate::protocol::{self, Fields, Init, Line, Tick};
 use anyhow::{Context, anyhow};
 use jiff::{SignedDuration, Timestamp};
 use serde::Deserialize;
@@ -224,7 +224,7 @@ fn close(open: &mut Option<Open>, done: &mut Vec<Recording>) -> Result<(), Strin
 }
 
 fn begin(init: &Init) -> Result<Open, String> {
-    let (settings, fields) = replay::settings(init)?;
+    let (settings, fields) = protocol::settings(init)?;
     Sequential::start(settings.clone())?;
     let policy = policy_of(init, &settings)?;
     let name = if init.rollout.is_empty() { "without a name".to_owned() } else { init.rollout.clone() };
@@ -663,7 +663,7 @@ mod tests {
         let init = INIT.replace("\"expected_calls_per_hour\":1200", "\"expected_calls_per_hour\":600");
         let lines: Vec<String> = [init].into_iter().chain((1..=20).map(|n| tick(5 * n, 5.0, 1, 200.0))).collect();
         let mut out = Vec::new();
-        replay::serve(lines.join("\n").as_bytes(), &mut out).unwrap();
+        protocol::serve(lines.join("\n").as_bytes(), &mut out).unwrap();
         let answers: Vec<Value> = String::from_utf8(out).unwrap().lines().map(|l| serde_json::from_str(l).unwrap()).collect();
         let back = answers.iter().position(|a| a["action"] == "rollback").unwrap();
         let compared = rows(&lines, &[]);

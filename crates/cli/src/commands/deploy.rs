@@ -1,0 +1,133 @@
+//! `serin deploy`: from a flow's file to a rollout: gate, preflight, publish into the canary flow, start.
+
+use crate::commands::gate::Turn;
+use crate::commands::preflight::ports;
+use crate::commands::start::{self, Volume};
+use crate::failure::{Code, Failure, Outcome};
+use crate::output::note;
+use crate::progress::Progress;
+use crate::site::{Place, Site, Why};
+use crate::{ask, file};
+use anyhow::anyhow;
+use jiff::SignedDuration;
+use serde_json::json;
+use serin_aws::WallClock;
+use serin_controller::deploy::{DeployError, deploy, stands};
+use serin_controller::intervene::{Gate, gate, hold_gate, release_gate};
+use serin_controller::preflight::look;
+use serin_core::rollout::Plan;
+use std::path::{Path, PathBuf};
+
+#[derive(clap::Args)]
+pub(crate) struct Args {
+    /// Rollout file (YAML); the version that comes out takes the place of its canary.version
+    file: PathBuf,
+    /// The flow's file (YAML, as Archy has it); its name and type must be the canary flow's
+    #[arg(long, value_name = "FILE")]
+    flow_yaml: PathBuf,
+    #[command(flatten)]
+    volume: Volume,
+    #[command(flatten)]
+    turn: Turn,
+    /// Do not ask
+    #[arg(long, short)]
+    yes: bool,
+    #[command(flatten)]
+    why: Why,
+}
+
+/// Longer than a publish job takes.
+const TURN: SignedDuration = SignedDuration::from_mins(30);
+
+pub(crate) async fn run(args: &Args, place: &Place) -> Outcome {
+    let plan = args.volume.of(file::read(&args.file).map_err(Failure::not_accepted)?);
+    let flow_yaml = flow_file(&args.flow_yaml)?;
+    let site = place.connect().await?;
+    let flow = plan.flow.clone();
+    if args.why.dry_run {
+        return rehearse(&site, &plan, &args.turn).await;
+    }
+    let what =
+        format!("{} is published into canary flow {}, and a rollout of {flow} is opened.", args.flow_yaml.display(), plan.canary.flow_id);
+    ask::confirm(args.yes, &what)?;
+    let given = args.turn.holder();
+    let holder = given.clone().unwrap_or_else(|| format!("deploy-{:016x}", fastrand::u64(..)));
+    match hold_gate(&site.ledger, &WallClock, &flow, site.now, &holder, TURN).await? {
+        Gate::Open => {}
+        closed => {
+            return Err(Failure {
+                code: Code::of_gate(closed.exit_code()),
+                error: anyhow!("flow {flow}: the gate is {closed}; nothing was changed"),
+            });
+        }
+    }
+    let outcome = under_way(&site, plan, &flow_yaml, &holder, &args.why).await;
+    // A turn that was taken before is given back by whoever took it.
+    if given.is_none()
+        && let Err(error) = release_gate(&site.ledger, &flow, &holder).await
+    {
+        note(&format!("note: the gate of {flow} stays held for {holder} for {TURN:#} at most: {error}"));
+    }
+    outcome
+}
+
+async fn under_way(site: &Site, plan: Plan, flow_yaml: &str, holder: &str, why: &Why) -> Outcome {
+    let genesys = site.genesys().connect()?;
+    let progress = Progress::begin(&format!("looking, then publishing into canary flow {}", plan.canary.flow_id));
+    let deployed = deploy(&ports(site, &genesys), &site.as_run(), &plan, flow_yaml).await;
+    progress.end();
+    let plan = deployed.map_err(|error| match error {
+        DeployError::Refused(_) => Failure::refused(error),
+        DeployError::Failed(_) | DeployError::Unfinished(_) => Failure::from(error),
+    })?;
+    note(&format!("published: canary flow {} runs version {}", plan.canary.flow_id, plan.canary.version));
+    let stands = stands(&plan);
+    let turn = Turn::of(holder);
+    let opened = start::open(site, plan, &turn, why).await;
+    opened.map_err(|failure| Failure { error: anyhow!("{:#}. {stands}", failure.error), code: Code::Failed })
+}
+
+/// What would be done, as far as it can be seen without publishing.
+async fn rehearse(site: &Site, plan: &Plan, turn: &Turn) -> Outcome {
+    let gate = gate(&site.ledger, &WallClock, &plan.flow, site.now, turn.holder().as_deref()).await?;
+    if gate != Gate::Open {
+        let error = anyhow!("flow {}: the gate is {gate}; nothing was changed", plan.flow);
+        return Err(Failure { code: Code::of_gate(gate.exit_code()), error });
+    }
+    let genesys = site.genesys().connect()?;
+    let looked = look(&ports(site, &genesys), &site.as_run(), plan).await;
+    let problems = match looked {
+        Ok(looked) => looked.problems,
+        // Its version is not there yet, and that is the point.
+        Err(error) => vec![format!("as the rollout file stands: {error}")],
+    };
+    let would = [
+        format!("would hold the gate of {}", plan.flow),
+        format!("would publish the file into canary flow {}", plan.canary.flow_id),
+        format!("would open a rollout of {}", plan.flow),
+    ];
+    site.output.tell("DryRun", &json!({"flow": plan.flow, "would": would, "problems": problems}), || {
+        let found = problems.iter().fold(String::new(), |text, problem| format!("{text}\n  - {problem}"));
+        format!(
+            "{}\nnothing was changed{}",
+            would.join("\n"),
+            if problems.is_empty() { String::new() } else { format!("; in the way:{found}") }
+        )
+    })?;
+    Ok(Code::Done)
+}
+
+/// The most that a flow's file may have.
+const MOST_BYTES: u64 = 20 * 1024 * 1024;
+
+fn flow_file(path: &Path) -> Result<String, Failure> {
+    let shown = path.display();
+    let read = || -> anyhow::Result<String> {
+        let length = std::fs::metadata(path)?.len();
+        if length > MOST_BYTES {
+            return Err(anyhow!("{length} bytes are too many: at most {MOST_BYTES} are accepted"));
+        }
+        Ok(std::fs::read_to_string(path)?)
+    };
+    read().map_err(|error| Failure::not_accepted(error.context(format!("flow file {shown} cannot be read"))))
+}

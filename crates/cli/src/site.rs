@@ -1,0 +1,159 @@
+//! Where a command works: stage, account, region, organization; by flags, then the environment, then the context, then defaults.
+
+use crate::contexts::{Context, Contexts};
+use crate::failure::Failure;
+use crate::genesys;
+use crate::output::{Output, note};
+use crate::who;
+use anyhow::anyhow;
+use clap::Args;
+use jiff::Timestamp;
+use serin_aws::{Config, DynamoLedger, ParameterStore, SnsNotifier};
+use serin_controller::intervene::Request;
+use serin_controller::outbox;
+use serin_controller::ports::Ledger;
+use std::str::FromStr;
+
+/// The options that every command has.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Where, and how it is printed")]
+pub(crate) struct Place {
+    /// Context, as `serin context list` shows them
+    #[arg(long, env = "SERIN_CONTEXT", global = true, value_name = "NAME")]
+    context: Option<String>,
+    /// Stage to work on (default: the context's, else prod)
+    #[arg(long, env = "SERIN_STAGE", global = true)]
+    stage: Option<String>,
+    /// AWS profile (default: the context's, else as in the AWS CLI)
+    #[arg(long, global = true)]
+    profile: Option<String>,
+    /// AWS region (default: the context's, else as in the AWS CLI)
+    #[arg(long, global = true)]
+    region: Option<String>,
+    /// Ledger table (default: serin-STAGE-ledger)
+    #[arg(long, env = "SERIN_LEDGER_TABLE", global = true)]
+    table: Option<String>,
+    /// Genesys Cloud's API, such as https://api.mypurecloud.com; what needs it says so
+    #[arg(long, env = "GENESYS_API", global = true, value_name = "URL")]
+    genesys_api: Option<String>,
+    /// How to print
+    #[arg(long, short, value_enum, default_value_t, global = true)]
+    pub(crate) output: Output,
+    /// The rollout's time, RFC 3339 or `last-tick`; only on the stage `local`, whose clock is the events'
+    #[arg(long, env = "SERIN_TIME", global = true, value_name = "TIME")]
+    time: Option<Time>,
+}
+
+/// By which time a rollout runs, where it is not the wall clock's.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Time {
+    At(Timestamp),
+    /// That of the tick before.
+    LastTick,
+}
+
+impl FromStr for Time {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Time, String> {
+        match text {
+            "last-tick" => Ok(Time::LastTick),
+            text => text
+                .parse()
+                .map(Time::At)
+                .map_err(|error| format!("{error}; a time such as 2026-12-24T16:00:00Z, or last-tick, is accepted")),
+        }
+    }
+}
+
+/// Who asks, and why.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct Why {
+    /// Why; recorded in the ledger
+    #[arg(long)]
+    pub(crate) reason: String,
+    /// Who, besides the AWS identity that is recorded anyway; for tools that share one
+    #[arg(long, env = "SERIN_BY", value_name = "NAME")]
+    pub(crate) by: Option<String>,
+    /// Say what would be done, and do nothing
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+}
+
+/// An installation of Serin, as a command works on it.
+pub(crate) struct Site {
+    pub(crate) stage: String,
+    pub(crate) context: Option<String>,
+    pub(crate) aws: Config,
+    pub(crate) ledger: DynamoLedger,
+    pub(crate) parameters: ParameterStore,
+    pub(crate) genesys_api: Option<String>,
+    pub(crate) output: Output,
+    /// The clock that rollouts run by.
+    pub(crate) now: Timestamp,
+}
+
+impl Place {
+    /// What the command line and the environment say, to be kept as a context.
+    pub(crate) fn said(&self) -> Context {
+        let Place { stage, profile, region, table, genesys_api, .. } = self.clone();
+        Context { stage, profile, region, table, genesys_api }
+    }
+
+    /// Reads the context and the AWS configuration; nothing is contacted but what holds the credentials.
+    pub(crate) async fn connect(&self) -> Result<Site, Failure> {
+        let (context, set) = Contexts::read()?.chosen(self.context.as_deref())?;
+        let Context { stage, profile, region, table, genesys_api } = set;
+        let stage = self.stage.clone().or(stage).unwrap_or_else(|| "prod".to_owned());
+        if self.time.is_some() && stage != "local" {
+            return Err(Failure::not_accepted(anyhow!(
+                "--time is not accepted on stage {stage}: only the stage `local` runs by the events' time"
+            )));
+        }
+        let (profile, region) = (self.profile.clone().or(profile), self.region.clone().or(region));
+        let aws = serin_aws::load_with(profile.as_deref(), region.as_deref()).await;
+        if aws.region().is_none() {
+            return Err(Failure::not_accepted(anyhow!(
+                "no AWS region is known: say --region, set AWS_REGION, or use a profile or a context (`serin context add`) that has one"
+            )));
+        }
+        let table = self.table.clone().or(table).unwrap_or_else(|| format!("serin-{stage}-ledger"));
+        let ledger = DynamoLedger::new(&aws, table);
+        let now = match self.time {
+            None => Timestamp::now(),
+            Some(Time::At(time)) => time,
+            Some(Time::LastTick) => ledger.last_tick().await?.unwrap_or_else(Timestamp::now),
+        };
+        Ok(Site {
+            parameters: ParameterStore::new(&aws, stage.clone()),
+            genesys_api: self.genesys_api.clone().or(genesys_api),
+            output: self.output,
+            stage,
+            context,
+            aws,
+            ledger,
+            now,
+        })
+    }
+}
+
+impl Site {
+    /// Genesys Cloud, as far as a command needs it.
+    pub(crate) fn genesys(&self) -> genesys::Place<'_> {
+        genesys::Place { aws: &self.aws, stage: &self.stage, api: self.genesys_api.as_deref() }
+    }
+
+    /// What a person asks for, with their AWS identity.
+    pub(crate) async fn request(&self, why: &Why) -> Request {
+        let by = who::asks(&self.aws, why.by.as_deref()).await;
+        Request { by, reason: why.reason.clone(), now: self.now, stage: self.stage.clone(), holder: None }
+    }
+
+    /// Publishes what was recorded, and wakes the executor. What cannot be published from here is at the next tick.
+    pub(crate) async fn publish(&self) {
+        match SnsNotifier::of_stage(&self.aws, &self.stage).await {
+            Ok(notifier) => drop(outbox::send_few(&self.ledger, &notifier).await),
+            Err(reason) => note(&format!("note: alerts and the executor's wake-up go out with the next tick, within a minute: {reason}")),
+        }
+    }
+}
