@@ -248,22 +248,22 @@ def deploy(pipeline, where: Path, env: dict, file: str, flow_yaml: str, reason: 
 
 
 @pytest.mark.parametrize("pipeline", ALL)
-def test_a_deployment_holds_first_and_lets_go_of_what_did_not_come_about(stub, tmp_path, pipeline):
+def test_a_deployment_holds_first_and_lets_go_however_it_ends(stub, tmp_path, pipeline):
     files = {"file": "r.yaml", "flow_yaml": "f.yaml", "reason": "why"}
     assert deploy(pipeline, tmp_path, stub.answers(10), **files).code == 10
     assert deploy(pipeline, tmp_path, stub.answers(0, 3, 0), **files).code == 3
     assert deploy(pipeline, tmp_path, stub.answers(0, 1, 1), **files).code == 1, "the deployment's code, not that of the release"
-    assert deploy(pipeline, tmp_path, stub.answers(0, 0), **files).code == 0
-    held, released, deployed = "gate main_ivr --hold 10m", "gate main_ivr --release", "deploy r.yaml --flow-yaml f.yaml --reason why"
-    assert [words for *_, words in stub.asked] == [held, held, deployed, released, held, deployed, released, held, deployed]
+    assert deploy(pipeline, tmp_path, stub.answers(0, 0, 1), **files).code == 0
+    held, released, deployed = "gate main_ivr --hold 10m", "gate main_ivr --release", "deploy r.yaml --flow-yaml f.yaml --reason why --yes"
+    assert [words for *_, words in stub.asked] == [held, *[held, deployed, released] * 3]
     assert len({holder for holder, *_ in stub.asked}) == 1
 
 
 @pytest.mark.parametrize("pipeline", ALL)
 def test_a_commit_message_is_never_run(stub, tmp_path, pipeline):
     evil = "it's `touch owned` $(touch owned) \"; touch owned; #"
-    deploy(pipeline, tmp_path, stub.answers(0, 0), file="r.yaml", flow_yaml="f.yaml", reason=evil)
-    assert Path(f"{stub.path}.words").read_text().endswith(f"[--reason][{evil}]")
+    deploy(pipeline, tmp_path, stub.answers(0, 0, 0), file="r.yaml", flow_yaml="f.yaml", reason=evil)
+    assert f"[--reason][{evil}][--yes]" in Path(f"{stub.path}.words").read_text()
     assert not list(tmp_path.rglob("owned"))
 
 
