@@ -54,12 +54,14 @@ contract: need ## both of the vendor's own clients against the simulator, and th
 	cargo test -p serin-simulator -p serin-genesys --locked --quiet --test contract
 	$(VENDOR) -m pytest -q tests/local/test_vendor_client.py
 
-bench: need ## what takes minutes: the sequential judge's guarantee over 40,000 rollouts, the time and memory of a tick, what ticks of many rollouts ask of the vendor, and how long callers wait for containment and restoration (RUNS=200)
+bench: need ## what takes minutes: the sequential judge's guarantee over 40,000 rollouts, the time and memory of a tick, what ticks of many rollouts ask of the vendor, how long callers wait for containment and restoration (RUNS=200), and how long people wait for `serin`
 	cargo test --release -p serin-core --locked -- --ignored --nocapture
 	cargo bench -p serin-core --locked --features bench --bench judge
 	cargo test -p serin-acceptance --locked --test fleet --test restoration -- --ignored --nocapture
 	$(LOCAL) && cargo build --workspace --bins --locked
 	@$(PYTHON) tests/local/times.py $(if $(RUNS),--runs $(RUNS))
+	cargo build --release -p serin-cli --locked
+	@$(PYTHON) tests/local/tool_times.py
 
 soak: need ## the soup of faults with many seeds and months of releases on twenty flows, for some minutes: SOUP_SEEDS=3000
 	SOUP_SEEDS=$(or $(SOUP_SEEDS),3000) MONTH_FLOWS=20 MONTH_SEEDS=5 CARGO_PROFILE_RELEASE_LTO=off CARGO_PROFILE_RELEASE_CODEGEN_UNITS=16 \

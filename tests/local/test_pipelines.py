@@ -6,8 +6,10 @@ import os
 import random
 import re
 import shutil
+import socket
 import stat
 import subprocess
+import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -354,6 +356,20 @@ def yes(command: str) -> list[str]:
 @pytest.mark.parametrize("pipeline", ALL)
 def test_an_unreachable_ledger_is_a_no(local, tmp_path, pipeline):
     assert ask(pipeline, tmp_path, local | {"AWS_ENDPOINT_URL": "http://127.0.0.1:9"}, hold=None).code == 20
+
+
+def test_a_ledger_that_never_answers_is_a_no_within_a_second(local, tmp_path):
+    with socket.socket() as silent:
+        silent.bind(("127.0.0.1", 0))
+        silent.listen(64)  # whoever connects waits
+        env = local | {"AWS_ENDPOINT_URL": f"http://127.0.0.1:{silent.getsockname()[1]}", "SERIN_TIME": "last-tick"}
+        took = []
+        for _ in range(3):
+            began = time.monotonic()
+            done = execute([stack.binary("serin"), "--stage", "local", "gate", "main_ivr", "--hold", "1m"], tmp_path, env)
+            took.append(time.monotonic() - began)
+            assert done.returncode == 20 and "closed" in done.stdout, done.stdout
+    assert min(took) < 1.2, took  # this machine may be busy now and then
 
 
 @pytest.mark.parametrize("pipeline", ALL)
