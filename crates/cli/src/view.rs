@@ -305,7 +305,7 @@ fn bar(part: f64, width: usize) -> String {
 }
 
 /// Since when, and for how long.
-pub(crate) fn lasts(since: Timestamp, now: Timestamp) -> String {
+fn lasts(since: Timestamp, now: Timestamp) -> String {
     let minutes = now.duration_since(since).max(SignedDuration::ZERO).as_secs_f64() / 60.0;
     match minutes {
         m if m < 1.0 => format!("since {since:.0}"),

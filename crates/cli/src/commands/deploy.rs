@@ -9,12 +9,13 @@ use crate::progress::Progress;
 use crate::site::{Place, Site, Why};
 use crate::{ask, file};
 use anyhow::anyhow;
-use jiff::SignedDuration;
+use jiff::{SignedDuration, Timestamp};
 use serde_json::json;
 use serin_aws::WallClock;
 use serin_controller::deploy::{DeployError, deploy, stands};
 use serin_controller::intervene::{Gate, gate, hold_gate, release_gate};
 use serin_controller::preflight::look;
+use serin_controller::record::open;
 use serin_core::rollout::Plan;
 use std::path::{Path, PathBuf};
 
@@ -50,8 +51,9 @@ pub(crate) async fn run(args: &Args, place: &Place) -> Outcome {
     let what =
         format!("{} is published into canary flow {}, and a rollout of {flow} is opened.", args.flow_yaml.display(), plan.canary.flow_id);
     ask::confirm(args.yes, &what)?;
-    let given = args.turn.holder();
-    let holder = given.clone().unwrap_or_else(|| format!("deploy-{:016x}", fastrand::u64(..)));
+    let holder = args.turn.holder().unwrap_or_else(|| format!("deploy-{:016x}", fastrand::u64(..)));
+    let hold = open(&site.ledger, &flow).await?.book.hold;
+    let had_turn = hold.is_some_and(|hold| hold.holder == holder && Timestamp::now() < hold.until);
     match hold_gate(&site.ledger, &WallClock, &flow, site.now, &holder, TURN).await? {
         Gate::Open => {}
         closed => {
@@ -63,9 +65,7 @@ pub(crate) async fn run(args: &Args, place: &Place) -> Outcome {
     }
     let outcome = under_way(&site, plan, &flow_yaml, &holder, &args.why).await;
     // A turn that was taken before is given back by whoever took it.
-    if given.is_none()
-        && let Err(error) = release_gate(&site.ledger, &flow, &holder).await
-    {
+    if !had_turn && let Err(error) = release_gate(&site.ledger, &flow, &holder).await {
         note(&format!("note: the gate of {flow} stays held for {holder} for {TURN:#} at most: {error}"));
     }
     outcome

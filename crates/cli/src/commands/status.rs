@@ -4,11 +4,14 @@ use crate::commands::watch;
 use crate::failure::{Code, Failure, Outcome};
 use crate::output::{Items, Output, columns};
 use crate::site::{Place, Site};
-use crate::view::{View, lasts, tone_of};
+use crate::view::{View, tone_of};
 use anyhow::anyhow;
+use jiff::Timestamp;
 use serde::Serialize;
 use serin_controller::ports::{ActiveFlow, Ledger};
 use serin_core::rollout::FlowName;
+use serin_core::sequential::spell;
+use serin_core::weight::Weight;
 
 #[derive(clap::Args)]
 pub(crate) struct Args {
@@ -25,8 +28,8 @@ struct Line<'a> {
     flow: &'a FlowName,
     rollout: &'a str,
     phase: &'a str,
-    weight: serin_core::weight::Weight,
-    since: jiff::Timestamp,
+    weight: Weight,
+    since: Timestamp,
     last: &'a str,
 }
 
@@ -57,19 +60,29 @@ fn line(active: &ActiveFlow) -> Line<'_> {
     Line { flow, rollout, phase, weight: *weight, since: *since, last: why }
 }
 
+/// Its weight, and for how long it has stood there; a dash where an older function wrote what is not known of it.
+pub(crate) fn standing(active: &ActiveFlow, now: Timestamp) -> (String, String) {
+    if active.rollout.is_empty() || active.since == Timestamp::UNIX_EPOCH {
+        return ("-".to_owned(), "-".to_owned());
+    }
+    let minutes = now.duration_since(active.since).as_secs_f64() / 60.0;
+    (format!("{} %", active.weight), if minutes < 1.0 { "now".to_owned() } else { spell(minutes) })
+}
+
 fn overview(site: &Site, active: &[ActiveFlow]) -> String {
     if active.is_empty() {
         return "no flow is watched; `serin start FILE --reason …` opens a rollout".to_owned();
     }
     let row = |active: &ActiveFlow| {
+        let (weight, since) = standing(active, site.now);
         vec![
             active.flow.to_string(),
             active.rollout.clone(),
             tone_of(&active.phase).paint(&active.phase),
-            format!("{} %", active.weight),
-            lasts(active.since, site.now).trim_start_matches("since ").to_owned(),
+            weight,
+            since,
             active.why.clone(),
         ]
     };
-    columns(&["FLOW", "ROLLOUT", "PHASE", "WEIGHT", "SINCE", "LAST"], &active.iter().map(row).collect::<Vec<_>>())
+    columns(&["FLOW", "ROLLOUT", "PHASE", "WEIGHT", "FOR", "LAST"], &active.iter().map(row).collect::<Vec<_>>())
 }

@@ -1,9 +1,10 @@
 //! `serin status --watch`: where rollouts stand, live, on the whole terminal. Drawn by [`ratatui`], which writes only what changed.
 
+use crate::commands::status::standing;
 use crate::failure::{Code, Failure, Outcome};
 use crate::output::{Tone, has_colors};
 use crate::site::{Place, Site};
-use crate::view::{Evidence, Running, View, lasts, next, tone_of};
+use crate::view::{Evidence, Running, View, next, tone_of};
 use anyhow::anyhow;
 use jiff::Timestamp;
 use ratatui::Frame;
@@ -159,18 +160,20 @@ impl Screen {
             Layout::vertical([Constraint::Length(1), Constraint::Length(many), Constraint::Min(0), Constraint::Length(1)])
                 .areas(frame.area());
         frame.render_widget(Paragraph::new(self.title(title.width)).style(self.style(Modifier::REVERSED)), title);
-        frame.render_widget(Paragraph::new(self.list(many.saturating_sub(1))), list);
+        frame.render_widget(Paragraph::new(self.list(list.width, many.saturating_sub(1))), list);
         self.draw_view(frame, view);
         frame.render_widget(Paragraph::new(self.foot()), foot);
     }
 
     fn title(&self, width: u16) -> String {
         let ticked = match self.last_tick {
-            Some(at) => format!("last tick {at:.0}"),
+            Some(at) => format!("tick {}", at.strftime("%H:%M:%SZ")),
             None => "no tick yet".to_owned(),
         };
         let count = if self.flows.len() == 1 { "1 flow".to_owned() } else { format!("{} flows", self.flows.len()) };
-        format!("{:<width$}", format!(" serin  stage {}  {:.0}  {count}  {ticked}", self.stage, self.now), width = width.into())
+        let width = usize::from(width);
+        let title = format!(" serin  stage {}  {}  {count}  {ticked}", self.stage, self.now.strftime("%Y-%m-%d %H:%M:%SZ"));
+        format!("{:<width$}", cut(&title, width))
     }
 
     fn foot(&self) -> Line<'static> {
@@ -182,14 +185,14 @@ impl Screen {
     }
 
     /// The flows around the selected one.
-    fn list(&self, height: u16) -> Vec<Line<'static>> {
-        let height = usize::from(height);
+    fn list(&self, width: u16, height: u16) -> Vec<Line<'static>> {
+        let (width, height) = (usize::from(width), usize::from(height));
         let first = (self.selected + 1).saturating_sub(height.max(1));
         let line = |(n, active): (usize, &ActiveFlow)| {
             let mark = if n == self.selected { ">" } else { " " };
-            let text = format!("{mark} {:<24} {:<17}", cut(active.flow.as_str(), 24), active.phase);
-            let rest = format!("{:>7} %  {}", active.weight.to_string(), lasts(active.since, self.now));
-            Line::from(vec![Span::styled(text, self.toned(tone_of(&active.phase))), Span::raw(rest)])
+            let (weight, since) = standing(active, self.now);
+            let text = format!("{mark} {:<24} {:<17}{weight:>8}  {since}", cut(active.flow.as_str(), 24), active.phase);
+            Line::styled(cut(&text, width), self.toned(tone_of(&active.phase)))
         };
         self.flows.iter().enumerate().skip(first).take(height).map(line).collect()
     }
