@@ -73,7 +73,7 @@ mod tests {
         assert_eq!((&opened["event_action"], &closed["event_action"]), (&json!("trigger"), &json!("resolve")));
         assert_eq!(opened["dedup_key"], closed["dedup_key"]);
         assert_eq!(opened["payload"]["custom_details"]["Next step"], json!(samples::rollback().next_step));
-        assert_eq!(opened["payload"]["custom_details"]["Runbook"], "docs/runbook.md#rollback");
+        assert_eq!(opened["payload"]["custom_details"]["Runbook"], "docs/runbook/rollback.md");
     }
 
     #[test]

@@ -57,7 +57,7 @@ mod tests {
         assert_eq!((&rollback["urgency"], &rollback["impact"]), (&json!("1"), &json!("2")));
         assert_eq!(row("HUMAN_NEEDED").unwrap()["impact"], "1");
         assert_eq!(rollback["correlation_id"], "main_ivr/r-20261121-1");
-        assert!(rollback["description"].as_str().unwrap().contains("\nRunbook: docs/runbook.md#rollback\n"));
+        assert!(rollback["description"].as_str().unwrap().contains("\nRunbook: docs/runbook/rollback.md\n"));
         assert_eq!((row("ROLLED_BACK"), row("CANARY_ADVANCED")), (None, None));
     }
 }

@@ -86,6 +86,6 @@ mod tests {
         let text = sent["text"].as_str().unwrap();
         assert!(text.starts_with("[critical] main_ivr: ") && text.contains("15 % of 80 canary calls"), "{text}");
         assert_eq!(sent["blocks"][2]["fields"].as_array().unwrap().len(), 4);
-        assert!(sent["blocks"][3]["text"]["text"].as_str().unwrap().contains("docs/runbook.md#rollback"));
+        assert!(sent["blocks"][3]["text"]["text"].as_str().unwrap().contains("docs/runbook/rollback.md"));
     }
 }

@@ -72,7 +72,7 @@ mod tests {
              Stable: 1520 calls: 1.0 % errors, 6.0 % abandoned calls, 22.0 % transfers\n\
              Done: new calls are on stable; version 15.0 is being taken back\n\
              Next step: no caller needs you now; find out what broke before the next rollout\n\
-             Runbook: docs/runbook.md#rollback\n\
+             Runbook: docs/runbook/rollback.md\n\
              AUTO_ROLLBACK_TRIGGERED, rollout r-20261121-1, revision 7, 2026-11-21T09:00:00Z"
         );
         let bare = Wording::of(&samples::bare());
@@ -83,6 +83,6 @@ mod tests {
     fn only_a_web_address_is_a_link() {
         let link = |runbook: &str| link(&Alert { runbook: runbook.into(), ..samples::rollback() }).is_some();
         assert!(link("https://runbooks.example/#rollback"));
-        assert!(!link("docs/runbook.md#rollback") && !link("javascript:alert(1)"));
+        assert!(!link("docs/runbook/rollback.md") && !link("javascript:alert(1)"));
     }
 }

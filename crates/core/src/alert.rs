@@ -91,7 +91,7 @@ impl Alert {
             affected_calls: entry.evidence.map(|c| c.canary.calls),
             reason: entry.why.chars().take(LONGEST_REASON).collect(),
             next_step: next_step.to_owned(),
-            runbook: format!("docs/runbook.md#{section}"),
+            runbook: format!("docs/runbook/{section}.md"),
         }
     }
 
@@ -115,7 +115,7 @@ impl Alert {
             affected_calls: None,
             reason: "more was recorded than a tick may publish: look for a cause that the flows share".to_owned(),
             next_step: "see `serin status` for all flows instead of waiting for their alerts".to_owned(),
-            runbook: "docs/runbook.md#storm".to_owned(),
+            runbook: "docs/runbook/storm.md".to_owned(),
         }
     }
 

@@ -13,6 +13,7 @@ use serin_core::phase::{Advice, Event};
 use serin_core::rollout::{Actor, Cause, Plan, Rollout};
 use serin_core::weight::Weight;
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::fmt::Write;
 
 fn at(minute: i64) -> Timestamp {
@@ -147,6 +148,14 @@ fn every_email_and_sms_reads_as_in_the_snapshot() {
     let kept = std::fs::read_to_string(path).unwrap_or_default();
     let differs = kept.lines().zip(now.lines()).find(|(kept, now)| kept != now);
     assert!(kept == now, "UPDATE_SNAPSHOTS=1 writes the file anew; the first line that differs: {differs:?}");
+}
+
+#[test]
+fn every_alert_has_its_page_in_the_runbook() {
+    for (kind, alert) in kinds() {
+        let page = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../..")).join(&alert.runbook);
+        assert!(page.is_file(), "{kind}: there is no {}", page.display());
+    }
 }
 
 #[test]
