@@ -1,17 +1,8 @@
 //! S3: exports of what was there before a change. One signed PUT, so the whole of the S3 SDK is not worth its weight.
 
-use crate::{Config, tls, with_causes};
-use aws_credential_types::provider::ProvideCredentials;
-use aws_sigv4::http_request::{
-    PayloadChecksumKind, PercentEncodingMode, SignableBody, SignableRequest, SigningSettings, UriPathNormalizationMode, sign,
-};
-use aws_sigv4::sign::v4::SigningParams;
-use aws_smithy_http_client::Connector;
-use aws_smithy_runtime_api::client::http::HttpConnector;
-use aws_smithy_runtime_api::client::orchestrator::HttpRequest;
-use aws_smithy_types::body::SdkBody;
-use aws_smithy_types::byte_stream::ByteStream;
-use std::time::{Duration, SystemTime};
+use crate::Config;
+use crate::signed::{Failed, Request, endpoint};
+use std::time::Duration;
 
 /// How long one try may take, the answer included.
 const PATIENCE: Duration = Duration::from_secs(3);
@@ -25,73 +16,30 @@ pub struct S3Exports {
     patience: Duration,
 }
 
-/// Why a try failed.
-struct Failed {
-    reason: String,
-    /// Whether another try may succeed.
-    again: bool,
-}
-
-impl Failed {
-    fn for_good(reason: String) -> Failed {
-        Failed { reason, again: false }
-    }
-}
-
 impl S3Exports {
     /// With the bucket's name. Endpoints are taken as every AWS tool takes them: `AWS_ENDPOINT_URL_S3`, then `AWS_ENDPOINT_URL`.
     pub fn new(config: &Config, bucket: String) -> S3Exports {
-        let named = std::env::var("AWS_ENDPOINT_URL_S3").ok().filter(|url| !url.is_empty());
-        let endpoint = match named.or(config.endpoint_url().map(str::to_owned)) {
-            Some(url) => format!("{}/{bucket}", url.trim_end_matches('/')),
+        let endpoint = match endpoint(config, "S3") {
+            Some(url) => format!("{url}/{bucket}"),
             None => format!("https://{bucket}.s3.{}.amazonaws.com", config.region().map_or("us-east-1", |r| r.as_ref())),
         };
         S3Exports { config: config.clone(), bucket, endpoint, patience: PATIENCE }
     }
 
     async fn put(&self, key: &str, bytes: &[u8]) -> Result<String, Failed> {
-        let request = self.signed(format!("{}/{}", self.endpoint, encoded(key)), bytes).await.map_err(Failed::for_good)?;
-        let answer = async {
-            // Made here and not at the start of a function that seldom keeps anything: it reads the system's certificates.
-            let answer = Connector::builder().tls_provider(tls()).build().call(request).await.map_err(|e| with_causes(&e))?;
-            let (status, version) = (answer.status(), answer.headers().get("x-amz-version-id").map(str::to_owned));
-            let body = ByteStream::new(answer.into_body()).collect().await.map_err(|e| with_causes(&e))?;
-            Ok::<_, String>((status, version, body.into_bytes()))
-        };
-        let answer = tokio::time::timeout(self.patience, answer).await.map_err(|_| format!("no answer within {:?}", self.patience));
-        let (status, version, body) = answer.and_then(|a| a).map_err(|reason| Failed { reason, again: true })?;
-        if !status.is_success() {
-            let again = status.is_server_error() || status.as_u16() == 429;
-            return Err(Failed { reason: format!("status {}{}", status.as_u16(), complaint(&String::from_utf8_lossy(&body))), again });
+        let uri = format!("{}/{}", self.endpoint, encoded(key));
+        let request = Request { method: "PUT", uri, service: "s3", headers: &[], body: bytes, patience: self.patience };
+        let answer = request.send(&self.config).await?;
+        if !(200..300).contains(&answer.status) {
+            let again = answer.status >= 500 || answer.status == 429;
+            return Err(Failed { reason: format!("status {}{}", answer.status, complaint(&answer.text())), again });
         }
-        match version {
-            Some(version) if version != "null" => Ok(version),
+        match answer.header("x-amz-version-id") {
+            Some(version) if version != "null" => Ok(version.to_owned()),
             _ => Err(Failed::for_good(
                 "the bucket is not versioned, so a later export could overwrite this one; switch versioning on".into(),
             )),
         }
-    }
-
-    async fn signed(&self, uri: String, bytes: &[u8]) -> Result<HttpRequest, String> {
-        let region = self.config.region().ok_or("no AWS region is set; set AWS_REGION")?.to_string();
-        let credentials = self.config.credentials_provider().ok_or("no AWS credentials are set")?;
-        let identity = credentials.provide_credentials().await.map_err(|e| with_causes(&e))?.into();
-        let mut settings = SigningSettings::default();
-        settings.percent_encoding_mode = PercentEncodingMode::Single;
-        settings.payload_checksum_kind = PayloadChecksumKind::XAmzSha256;
-        settings.uri_path_normalization_mode = UriPathNormalizationMode::Disabled;
-        let params = SigningParams::builder().identity(&identity).region(&region).name("s3").time(SystemTime::now()).settings(settings);
-        let params = params.build().map_err(|e| with_causes(&e))?.into();
-        let signable = SignableRequest::new("PUT", &uri, std::iter::empty(), SignableBody::Bytes(bytes)).map_err(|e| with_causes(&e))?;
-        let (instructions, _) = sign(signable, &params).map_err(|e| with_causes(&e))?.into_parts();
-
-        let mut request = HttpRequest::new(SdkBody::from(bytes));
-        request.set_method("PUT").map_err(|e| with_causes(&e))?;
-        for (name, value) in instructions.headers() {
-            request.headers_mut().insert(name.to_owned(), value.to_owned());
-        }
-        request.set_uri(uri).map_err(|e| with_causes(&e))?;
-        Ok(request)
     }
 }
 

@@ -1,5 +1,8 @@
-//! Adapter: DynamoDB (the truth), Parameter Store (the projection), SNS (what is told) and S3 (exports), over one client each.
+//! Adapter: DynamoDB (the truth), Parameter Store (the projection), SNS (what is told) and S3 (exports), over one client each; and what
+//! an operator's tool asks of AWS besides.
 
+pub mod alarms;
+pub mod checkup;
 pub mod clock;
 pub mod deliveries;
 pub mod exports;
@@ -10,6 +13,7 @@ pub mod notifier;
 pub mod parameters;
 pub mod secret;
 pub mod settings;
+mod signed;
 
 pub use clock::WallClock;
 pub use deliveries::DynamoDeliveries;

@@ -6,7 +6,7 @@ use crate::pace::{Limit, Pace};
 use crate::settings::{Settings, SettingsError};
 use crate::token::{CredentialsSource, SignIn};
 use jiff::{SignedDuration, Timestamp};
-use reqwest::header::{HeaderMap, RETRY_AFTER};
+use reqwest::header::{DATE, HeaderMap, RETRY_AFTER};
 use reqwest::{Method, RequestBuilder, StatusCode, Url};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
@@ -113,6 +113,7 @@ impl<S: CredentialsSource, C: Clock> Genesys<S, C> {
             }
             // Whoever has a second left gets that second: the clock may be a simulated one, the network never is.
             let left = until.duration_since(self.clock.now()).max(SignedDuration::from_secs(1)).unsigned_abs();
+            let sent = self.clock.now();
             let failure = match receive(build(&self.http).timeout(REQUEST.min(left))).await {
                 // It would be as large again.
                 Err(lost) if lost.too_large => return Err(Error::too_large(exchange.doing, &lost.reason)),
@@ -123,8 +124,9 @@ impl<S: CredentialsSource, C: Clock> Genesys<S, C> {
                     let reason = format!("{}; it may have arrived: look before asking again", lost.reason);
                     return Err(Error::Unavailable { doing: exchange.doing.to_owned(), reason });
                 }
-                Ok(answer) => {
+                Ok(mut answer) => {
                     self.note(answer.limit);
+                    answer.ahead = answer.date.map(|date| ahead(date, sent, self.clock.now()));
                     match answer.failure(exchange.repeatable) {
                         Some(failure) => failure,
                         None => return Ok(answer),
@@ -223,6 +225,9 @@ pub(crate) struct Exchange<'a> {
 pub(crate) struct Answer {
     pub(crate) status: u16,
     pub(crate) body: Vec<u8>,
+    /// How far the vendor's clock is ahead of ours, as far as the answer tells.
+    pub(crate) ahead: Option<SignedDuration>,
+    date: Option<Timestamp>,
     retry_after: Option<SignedDuration>,
     limit: Option<Limit>,
     /// The token that was sent, which the answer might repeat.
@@ -288,7 +293,7 @@ async fn receive(request: RequestBuilder) -> Result<Answer, Lost> {
     };
     let mut response = request.send().await.map_err(lost)?;
     let (status, header) = (response.status().as_u16(), response.headers().get(RETRY_AFTER).cloned());
-    let limit = limit(response.headers());
+    let (limit, date) = (limit(response.headers()), date(response.headers()));
     let mut body = Vec::new();
     while let Some(chunk) = response.chunk().await.map_err(lost)? {
         if body.len() + chunk.len() > LARGEST {
@@ -298,7 +303,7 @@ async fn receive(request: RequestBuilder) -> Result<Answer, Lost> {
         body.extend_from_slice(&chunk);
     }
     let retry_after = header.and_then(|value| seconds(value.to_str().ok()?)).or_else(|| told_in_words(status, &body));
-    Ok(Answer { status, body, retry_after, limit, token: None })
+    Ok(Answer { status, body, ahead: None, date, retry_after, limit, token: None })
 }
 
 /// What the vendor says of its rate limit.
@@ -306,6 +311,18 @@ fn limit(headers: &HeaderMap) -> Option<Limit> {
     let number = |name: &str| headers.get(name)?.to_str().ok()?.trim().parse::<u32>().ok();
     let (allowed, count) = (number("inin-ratelimit-allowed")?, number("inin-ratelimit-count")?);
     Some(Limit { allowed, count, reset: number("inin-ratelimit-reset") })
+}
+
+/// When the answer was made, by the vendor's clock.
+fn date(headers: &HeaderMap) -> Option<Timestamp> {
+    let text = headers.get(DATE)?.to_str().ok()?;
+    Some(jiff::fmt::rfc2822::parse(text).ok()?.timestamp())
+}
+
+/// The date has whole seconds, and was written somewhere on the way: in the middle, in the middle of its second.
+fn ahead(date: Timestamp, sent: Timestamp, received: Timestamp) -> SignedDuration {
+    let theirs = date + SignedDuration::from_millis(500);
+    theirs.duration_since(sent + received.duration_since(sent) / 2)
 }
 
 fn seconds(text: &str) -> Option<SignedDuration> {

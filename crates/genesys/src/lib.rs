@@ -10,6 +10,7 @@ pub mod operations;
 
 mod analytics;
 mod audits;
+mod checkup;
 mod client;
 mod conversations;
 mod details;
@@ -29,6 +30,7 @@ mod settings;
 mod token;
 mod yaml;
 
+pub use checkup::{DataAction, Permission};
 pub use client::Genesys;
 pub use conversations::Conversation;
 pub use emergencies::{EmergencyFlow, EmergencyGroup};

@@ -191,6 +191,15 @@ pub const TEST_ACTION: Operation = Operation {
     repeatable: false,
     why: "whether the traffic cop gets an answer",
 };
+/// Reads a data action.
+pub const GET_ACTION: Operation = Operation {
+    method: "GET",
+    path: "/api/v2/integrations/actions/{actionId}",
+    permissions: &["integrations:action:view", "bridge:actions:view"],
+    client: Client::Publisher,
+    repeatable: true,
+    why: "how long a call may wait for the traffic cop's answer",
+};
 /// Starts a validation. The vendor names no permission.
 pub const VALIDATE: Operation = Operation {
     method: "POST",
@@ -301,7 +310,7 @@ pub const GET_LIMITS: Operation = Operation {
 };
 
 /// All of them.
-pub const ALL: [&Operation; 31] = [
+pub const ALL: [&Operation; 32] = [
     &QUERY_FLOW_AGGREGATES,
     &QUERY_CONVERSATION_DETAILS,
     &GET_FLOW,
@@ -321,6 +330,7 @@ pub const ALL: [&Operation; 31] = [
     &GET_DEPENDENCY_BUILD,
     &LIST_CONSUMED_RESOURCES,
     &TEST_ACTION,
+    &GET_ACTION,
     &VALIDATE,
     &GET_VALIDATION,
     &LIST_IVRS,

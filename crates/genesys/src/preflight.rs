@@ -18,7 +18,7 @@ use serin_core::rollout::WayBack;
 use std::collections::BTreeSet;
 
 /// An id that nothing has.
-const NOTHING: &str = "00000000-0000-0000-0000-000000000000";
+pub(crate) const NOTHING: &str = "00000000-0000-0000-0000-000000000000";
 /// A version that no flow has: they count from 1.
 const NO_VERSION: &str = "0";
 
@@ -104,7 +104,7 @@ impl<S: CredentialsSource, C: Clock> Preflight for Genesys<S, C> {
 
 impl<S: CredentialsSource, C: Clock> Genesys<S, C> {
     /// Whether the client may do something, so far as trying tells.
-    async fn may(&self, probe: &Probe<'_>, until: Timestamp) -> Result<bool, Error> {
+    pub(crate) async fn may(&self, probe: &Probe<'_>, until: Timestamp) -> Result<bool, Error> {
         let request = Request {
             operation: probe.operation,
             doing: format!("looking whether {} {} is permitted", probe.operation.method, probe.operation.path),
@@ -135,16 +135,16 @@ impl<S: CredentialsSource, C: Clock> Genesys<S, C> {
 }
 
 /// An operation tried in a way that changes nothing.
-struct Probe<'a> {
-    operation: &'static Operation,
-    path: Vec<&'a str>,
-    query: Vec<(&'a str, &'a str)>,
-    body: Option<Value>,
+pub(crate) struct Probe<'a> {
+    pub(crate) operation: &'static Operation,
+    pub(crate) path: Vec<&'a str>,
+    pub(crate) query: Vec<(&'a str, &'a str)>,
+    pub(crate) body: Option<Value>,
 }
 
 /// What a rollout cannot do without. Not among them: the audit and conversation details, whose lack leaves a name or a figure unknown, and
 /// data actions, which say it themselves where they are tested.
-fn probes<'a>(flow: &'a str, rows: Option<&'a str>, back: &'a WayBack, now: Timestamp) -> Vec<Probe<'a>> {
+pub(crate) fn probes<'a>(flow: &'a str, rows: Option<&'a str>, back: &'a WayBack, now: Timestamp) -> Vec<Probe<'a>> {
     let bare = |operation| Probe { operation, path: Vec::new(), query: Vec::new(), body: None };
     let at = |operation, path: &[&'a str]| Probe { path: path.to_vec(), ..bare(operation) };
     let with = |operation, body| Probe { body: Some(body), ..bare(operation) };

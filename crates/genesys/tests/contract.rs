@@ -37,6 +37,7 @@ const ADD_ROW: &str = "POST /api/v2/flows/datatables/table-1/rows";
 const BUILD: &str = "GET /api/v2/architect/dependencytracking/build";
 const CONSUMED: &str = "GET /api/v2/architect/dependencytracking/consumedresources";
 const TEST: &str = "POST /api/v2/integrations/actions/action-1/test";
+const ACTION: &str = "GET /api/v2/integrations/actions/action-1";
 const VALIDATE: &str = "POST /api/v2/flows/validate/jobs";
 const VALIDATION: &str = "GET /api/v2/flows/validate/jobs/validation-1";
 const IVRS: &str = "GET /api/v2/architect/ivrs";
@@ -84,6 +85,7 @@ async fn answering() -> Stub {
         .on(BUILD, [ok("build.json")])
         .on(CONSUMED, [ok("consumed_1.json"), ok("consumed_2.json")])
         .on(TEST, [ok("tested.json")])
+        .on(ACTION, [ok("action.json")])
         .on(VALIDATE, [ok("validation_registered.json")])
         .on(VALIDATION, [ok("validation_started.json"), ok("validation_done.json")])
         .on(IVRS, [ok("ivrs.json")])
@@ -130,6 +132,7 @@ async fn driven() -> Stub {
     genesys.configuration_hash("green", "3.0").await.unwrap();
     genesys.publish("green", "2.0").await.unwrap();
     genesys.copy("green", "blue").await.unwrap();
+    genesys.publish_file("blue", &data("flow.yaml").replace("Main_IVR_Green", "Main_IVR_Blue")).await.unwrap();
     let at = |time: &str| format!("2026-11-20T{time}:00Z").parse::<Timestamp>().unwrap();
     let flows = [cohorts(("blue", "14.0"), ("green", "3.0")), cohorts(("blue", "13.0"), ("blue", "14.0"))];
     genesys.measure(&flows, at("10:00"), at("10:05")).await.unwrap();
@@ -142,6 +145,13 @@ async fn driven() -> Stub {
     genesys.dependencies("green", "3.0").await.unwrap();
     genesys.interface("green", "3.0").await.unwrap();
     genesys.test_action("action-1", &json!({"flow": "main_ivr", "conversationId": "c-1"})).await.unwrap();
+    genesys.data_action("action-1").await.unwrap();
+    genesys.clock_ahead().await.unwrap();
+    let plan = json!({"flow": "main_ivr", "strategy": "pointer", "pointer": {"table": "table-1"}, "stable": {"flow_id": "blue"},
+        "canary": {"flow_id": "green", "version": "3.0"}, "data_actions": [{"id": "action-1"}],
+        "rollback": {"ivr": "ivr-1", "emergency_group": "group-1"}});
+    let permissions = genesys.permissions(operations::Client::Publisher, Some(&serde_json::from_value(plan).unwrap())).await;
+    assert!(permissions.iter().all(|one| one.granted == Ok(true)), "{permissions:?}");
     genesys.validate("green", "3.0").await.unwrap();
     let stub = stub.on(AGGREGATES, [ok("aggregates_smoke.json"), ok("aggregates_outcomes.json")]);
     genesys.ended("green", "3.0", "+15551230000", at("09:50")).await.unwrap();
@@ -247,7 +257,8 @@ fn every_operation_needs_the_permissions_that_the_vendor_names() {
 }
 
 /// Which operation answers with a recorded file, by the beginning of its name.
-const ANSWERS: [(&str, &str, &str); 28] = [
+const ANSWERS: [(&str, &str, &str); 29] = [
+    ("action", "GET", "/api/v2/integrations/actions/a"),
     ("audits", "POST", "/api/v2/audits/query/realtime"),
     ("build", "GET", "/api/v2/architect/dependencytracking/build"),
     ("consumed_", "GET", "/api/v2/architect/dependencytracking/consumedresources"),

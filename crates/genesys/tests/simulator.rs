@@ -8,6 +8,7 @@ use serin_core::cohort::{Labels, Split, SplitKey, Stickiness};
 use serin_core::measurement::{Comparison, Window, merge, total};
 use serin_core::rollout::{Outcomes, WayBack};
 use serin_core::weight::Weight;
+use serin_genesys::operations::Client;
 use serin_genesys::{Credentials, CredentialsSource, Error, Genesys, Settings};
 use serin_simulator::{
     DEPLOYMENT_CONTROL, EMERGENCY, MAIN_IVR_CANARY, MAIN_IVR_CANARY_OUTCOME, MAIN_IVR_COP, MAIN_IVR_DNIS, MAIN_IVR_IVR, MAIN_IVR_STABLE,
@@ -130,6 +131,26 @@ async fn a_file_becomes_the_next_version_of_the_flow_it_names() {
     assert!(matches!(&error, FlowError::Refused(said) if said.contains("Main_IVR_Green") && said.contains("Main_IVR_Blue")), "{error}");
     assert_eq!(genesys.flow(MAIN_IVR_STABLE).await.unwrap().published, stable);
     assert_eq!(genesys.flow(MAIN_IVR_CANARY).await.unwrap().published, Some(after));
+}
+
+#[tokio::test]
+async fn what_one_client_lacks_the_other_need_not() {
+    let base = start().await;
+    let of = |id: &'static str| {
+        let credentials = async move || Credentials::parse(&format!(r#"{{"client_id": "{id}", "client_secret": "secret"}}"#));
+        Genesys::new(Settings::new(&base, None).unwrap(), credentials, WallClock).unwrap()
+    };
+    fault(&base, json!({"kind": "forbid", "permission": "analytics:flowAggregate:view", "client_id": "read"})).await;
+    let missing = async |id: &'static str, which: Client| -> Vec<String> {
+        let permissions = of(id).permissions(which, None).await;
+        permissions.into_iter().filter(|one| one.granted != Ok(true)).map(|one| one.name).collect()
+    };
+    assert_eq!(missing("read", Client::Both).await, ["analytics:flowAggregate:view"]);
+    assert!(missing("publish", Client::Publisher).await.is_empty());
+    let action = of("publish").data_action(RANDOM_PERCENTAGE_ACTION).await.unwrap();
+    assert_eq!(action.timeout_seconds, Some(2));
+    let ahead = of("read").clock_ahead().await.unwrap();
+    assert!(ahead.abs() < SignedDuration::from_secs(5), "{ahead}");
 }
 
 /// Half of the calls go to the canary for `minutes`; the time then.

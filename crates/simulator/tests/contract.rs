@@ -304,6 +304,7 @@ fn what_is_looked_at_and_switched_could_be_the_vendors() {
     let test = format!("/api/v2/integrations/actions/{RANDOM_PERCENTAGE_ACTION}/test");
     ask(simulator, "POST", &test, r#"{"flow":"main_ivr","conversationId":"c"}"#);
     ask(simulator, "POST", &test, "{}");
+    ask(simulator, "GET", &format!("/api/v2/integrations/actions/{RANDOM_PERCENTAGE_ACTION}?includeConfig=true"), "");
     let flow = json!({"flows": [{"flow": {"id": MAIN_IVR_STABLE, "version": "99.0"}}]}).to_string();
     let job = ask(simulator, "POST", "/api/v2/flows/validate/jobs", &flow);
     for _ in 0..2 {

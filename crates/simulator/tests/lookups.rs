@@ -76,6 +76,15 @@ fn a_data_action_is_tested_with_its_input() {
 }
 
 #[test]
+fn a_data_action_tells_its_time_out_on_request() {
+    let simulator = Simulator::start();
+    let path = format!("/api/v2/integrations/actions/{RANDOM_PERCENTAGE_ACTION}");
+    assert_eq!(simulator.get(&path)["config"], json!(null));
+    assert_eq!(simulator.get(&format!("{path}?includeConfig=true"))["config"]["timeoutSeconds"], 2);
+    assert_eq!(simulator.api("GET", "/api/v2/integrations/actions/x", "").status, 404);
+}
+
+#[test]
 fn a_validation_ends_with_the_second_look_and_says_what_is_wrong() {
     let simulator = Simulator::start();
     let validate = |version: &str| {

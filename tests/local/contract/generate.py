@@ -50,6 +50,7 @@ GET     /api/v2/flows/{flowId}
 GET     /api/v2/flows/{flowId}/versions
 GET     /api/v2/flows/{flowId}/versions/{versionId}
 GET     /api/v2/flows/{flowId}/versions/{versionId}/configuration
+GET     /api/v2/integrations/actions/{actionId}
 POST    /api/v2/integrations/actions/{actionId}/test
 GET     /api/v2/organizations/limits/namespaces/{namespaceName}
 GET     /api/v2/organizations/me

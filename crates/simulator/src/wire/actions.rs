@@ -1,25 +1,44 @@
-//! The one data action, `Random Percentage`: a test of it. The deployed function is not called, since the simulator does not know
+//! The one data action, `Random Percentage`: its configuration, and a test of it. The deployed function is not called, since the simulator does not know
 //! where it is; the answer is the one that it gives while nothing is rolled out.
 
 use super::error::ApiError;
 use crate::organization::{RANDOM_PERCENTAGE_ACTION, Shared, enter};
 use axum::body::Bytes;
-use axum::extract::{Path, State};
-use axum::routing::post;
+use axum::extract::{Path, Query, State};
+use axum::routing::{get, post};
 use axum::{Json, Router};
 use serde_json::{Value, json};
+use std::collections::HashMap;
 
 /// What its contract takes, the first two always.
 const INPUTS: [&str; 4] = ["flow", "conversationId", "caller", "flowVersion"];
 
 pub(super) fn routes() -> Router<Shared> {
-    Router::new().route("/api/v2/integrations/actions/{actionId}/test", post(test))
+    Router::new()
+        .route("/api/v2/integrations/actions/{actionId}", get(read))
+        .route("/api/v2/integrations/actions/{actionId}/test", post(test))
+}
+
+/// How it is configured is told on request.
+async fn read(Path(id): Path<String>, Query(asked): Query<HashMap<String, String>>) -> Result<Json<Value>, ApiError> {
+    known(&id)?;
+    let mut action = json!({"id": id, "name": "Random Percentage", "integrationId": "i-1", "category": "Serin", "version": 1,
+        "secure": false, "selfUri": format!("/api/v2/integrations/actions/{id}")});
+    if asked.get("includeConfig").is_some_and(|include| include == "true") {
+        action["config"] = json!({"timeoutSeconds": 2});
+    }
+    Ok(Json(action))
+}
+
+fn known(id: &str) -> Result<(), ApiError> {
+    match id {
+        RANDOM_PERCENTAGE_ACTION => Ok(()),
+        _ => Err(ApiError::not_found("not.found", format!("Could not find action {id}."))),
+    }
 }
 
 async fn test(State(shared): State<Shared>, Path(id): Path<String>, body: Bytes) -> Result<Json<Value>, ApiError> {
-    if id != RANDOM_PERCENTAGE_ACTION {
-        return Err(ApiError::not_found("not.found", format!("Could not find action {id}.")));
-    }
+    known(&id)?;
     let input: Value = serde_json::from_slice(&body).map_err(|error| ApiError::bad_request(error.to_string()))?;
     let refusal = if enter(&shared).faults.fails_action(&id) {
         Some((500, "bad.gateway", "The function of the data action could not be invoked.".to_owned()))
