@@ -30,8 +30,18 @@ const FAULTS: [Fault; 8] =
 const COMMAND: u32 = 72;
 const START: u32 = 82;
 const RESTRICT: u32 = 96;
-const COMMANDS: [Action; 8] =
-    [Action::Pause, Action::Resume, Action::Resume, Action::Approve, Action::ToCanary, Action::Abort, Action::Rollback, Action::Clear];
+const COMMANDS: [Action; 10] = [
+    Action::Pause,
+    Action::Resume,
+    Action::Resume,
+    Action::Approve,
+    Action::Advance,
+    Action::Promote,
+    Action::ToCanary,
+    Action::Abort,
+    Action::Rollback,
+    Action::Clear,
+];
 /// What takes no writes while others write too much; it is told at once, and nothing is written.
 const WRITES: [&str; 4] = ["parameters.put_percentage", "parameters.put_halt", "parameters.put_rollout", "parameters.beat"];
 /// More calls than a disturbed minute makes.
@@ -681,7 +691,7 @@ const LEAST: [(u64, &[&str]); 22] = [
     (200, &["2 at once", "3 at once"]),
     (20, &["evaluator overtaken", "executor overtaken"]),
     (100, &["law 1 contained", "law 2 rise", "law 2 blame", "law 3 chain verified", "law 4 raise", "law 4 row raised", "law 4 at rest under a hand", "law 4 observed"]),
-    (5, &["law 1 late raise", "law 9 second restoration", "law 9 rollback withheld"]),
+    (5, &["law 1 late raise", "law 4 hastened", "law 9 second restoration", "law 9 rollback withheld"]),
     (50, &["law 9 recorded in a restriction"]),
     (20, &["law 3 lost to another writer"]),
     (8, &["law 5 Preparing", "law 5 Stepping", "law 5 AwaitingApproval", "law 5 Paused", "law 5 Baking", "law 5 Finalizing", "law 5 Contaminated"]),

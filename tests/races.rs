@@ -229,6 +229,23 @@ fn a_row_that_reads_as_before_its_raise_is_taken_back_all_the_same() {
 }
 
 #[test]
+fn nothing_is_published_where_a_row_of_the_rollout_before_still_sends_the_calls_though_it_reads_otherwise() {
+    let mut stage = prepared_by_row();
+    stage.until(3, |s| s.world.state().pointed_weight(&name(FLOW)).percent() == 100.0);
+    // The write that takes the calls back does not arrive, and a read shows what stood before the raise.
+    stage.world.state().ailing.insert("rows.point", Fault::Late(1_000_000));
+    stage.person(FLOW, Action::Abort).unwrap().unwrap();
+    stage.world.state().ailing.clear();
+    assert_eq!(stage.world.state().pointed_weight(&name(FLOW)).percent(), 100.0);
+    let plan = Stage::plan(FLOW, "17.0", sequential_policy());
+    stage.start(Plan { strategy: Strategy::Pointer, pointer: Some(PointerTable { table: TABLE.into() }), ..plan }).unwrap();
+    stage.world.state().ailing.insert("rows.pointer", Fault::Stale);
+    stage.minute();
+    assert_eq!(stage.world.state().pointed_weight(&name(FLOW)).percent(), 0.0, "{}", stage.story());
+    stage.assert_lawful();
+}
+
+#[test]
 fn a_raise_that_was_written_twice_and_lands_over_a_hand_does_not_count() {
     let mut stage = interrupted(prepared, is_commit_of("StepStarted"), |stage| {
         stage.world.state().ailing.insert("parameters.put_percentage", Fault::Late(1_000_000));

@@ -115,7 +115,9 @@ impl State {
             _ => false,
         };
         let blind = self.traffic.silent || self.outages.contains("analytics");
-        let seen = entry.evidence.map_or(0, |e| e.canary.calls);
+        // Without more evidence by a person's word, but not blindly.
+        let hastened = self.told_to_rise(flow);
+        let seen = if hastened.is_some() { u32::MAX } else { entry.evidence.map_or(0, |e| e.canary.calls) };
         // A probe ends on a few calls that show nothing gross.
         let probing = policy.step_after(Weight::ZERO).is_some_and(|first| first == rollout.in_force.weight && first != policy.steps[0]);
         let needed = if probing { 8 } else { policy.min_canary_calls };
@@ -148,10 +150,36 @@ impl State {
         if is_blamed && self.runs_healthy(&rollout) {
             self.violated(2, format!("{flow}: {} while what the canary flow runs is healthy", entry.why));
         }
-        if let Event::StepStarted { weight, .. } = &entry.event
-            && !policy.weights().contains(weight)
-        {
-            self.violated(4, format!("{flow}: {weight} % is no step of the plan"));
+        self.law_of_steps(flow, &rollout, hastened);
+    }
+
+    /// The weight that a person told the rollout to rise to, if nothing came between that and the latest entry.
+    fn told_to_rise(&self, flow: &FlowName) -> Option<Weight> {
+        let (last, before) = self.books[flow].entries.split_last()?;
+        match &before.last()?.entry {
+            Entry { event: Event::Hastened { to, .. }, rollout, .. } if *rollout == last.entry.rollout => Some(*to),
+            _ => None,
+        }
+    }
+
+    /// Law 4: a raise by Serin leads to the next step of the plan, or exactly to where a person told it to rise.
+    fn law_of_steps(&mut self, flow: &FlowName, rollout: &Rollout, hastened: Option<Weight>) {
+        let entry = self.books[flow].entries.last().expect("one was just recorded").entry.clone();
+        let to = match &entry.event {
+            Event::StepStarted { weight, .. } => *weight,
+            Event::PromotionStarted { .. } => Weight::FULL,
+            _ => return,
+        };
+        if matches!(entry.by, Actor::Person(_)) || rollout.goes_at_once() {
+            return;
+        }
+        let next = rollout.plan.policy.step_after(rollout.in_force.weight).unwrap_or(Weight::FULL);
+        if hastened.is_some() {
+            self.exercise(4, "hastened");
+        }
+        if to != hastened.unwrap_or(next) {
+            let asked = hastened.map_or("nobody asked for more".to_owned(), |to| format!("somebody asked for {to} %"));
+            self.violated(4, format!("{flow}: on to {to} %, where {next} % is the plan's next step and {asked}"));
         }
     }
 

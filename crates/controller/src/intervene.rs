@@ -6,7 +6,7 @@ use crate::record::{Opened, Record, leased, open, record};
 use jiff::{SignedDuration, Timestamp};
 use serin_core::calendar::{Kind, Restriction, When, in_force};
 use serin_core::phase::{Event, Phase};
-use serin_core::rollout::{Actor, Cause, Finalize, FlowName, Plan, Rollout, Strategy};
+use serin_core::rollout::{Actor, Cause, Finalize, FlowName, PendingRaise, Plan, Rollout, Strategy};
 use serin_core::weight::Weight;
 use std::collections::BTreeMap;
 use std::fmt;
@@ -260,6 +260,10 @@ pub enum Action {
     Resume,
     /// Let it rise, where each step waits for a person.
     Approve,
+    /// On to the next step of the plan at the next tick, without waiting for more evidence.
+    Advance,
+    /// The same, to 100 %.
+    Promote,
     /// Send all calls to the canary, for the day on which stable is the broken one.
     ToCanary,
     /// End it: calls go to stable, the flow stays as it is.
@@ -277,6 +281,8 @@ impl Action {
             Action::Pause => "pause",
             Action::Resume => "resume",
             Action::Approve => "approve",
+            Action::Advance => "advance",
+            Action::Promote => "promote",
             Action::ToCanary => "send all calls to the canary",
             Action::Abort => "abort",
             Action::Rollback => "roll back",
@@ -304,7 +310,7 @@ pub async fn intervene(
             rollout.plan.canary.version
         )));
     }
-    if rollout.is_observed() && matches!(action, Action::Pause | Action::Resume | Action::ToCanary) {
+    if rollout.is_observed() && matches!(action, Action::Pause | Action::Resume | Action::Advance | Action::Promote | Action::ToCanary) {
         return Err(InterventionError::Refused(format!(
             "flow {flow}: rollout {} is only observed; its percentage is moved by hand, and `serin abort` ends it",
             rollout.id
@@ -318,6 +324,13 @@ pub async fn intervene(
         )));
     }
     let event = asked(parameters, flow, &rollout, action, request).await?;
+    if let Event::Hastened { to, .. } = &event {
+        let restrictions = ledger.restrictions().await?;
+        let restricted = in_force(&restrictions, flow, request.now).into_iter().next();
+        if let Some(reason) = not_hastened(&rollout, *to, restricted.as_ref()) {
+            return Err(InterventionError::Refused(format!("flow {flow}: rollout {} {reason}", rollout.id)));
+        }
+    }
     let nothing_published = rollout.phase == Phase::Preparing && !(rollout.is_unsplit() && published);
     if action == Action::Rollback && nothing_published {
         return Err(refused(flow, &rollout, action));
@@ -362,10 +375,32 @@ async fn asked(
         Action::Pause => Event::Paused { weight: rollout.in_force.weight, version: None, reason },
         Action::Resume => Event::Resumed { base_version: parameters.read(flow).await?.version() },
         Action::Approve => Event::Approved { reason },
+        Action::Advance => {
+            let next = rollout.plan.policy.step_after(rollout.in_force.weight);
+            Event::Hastened { to: next.unwrap_or(Weight::FULL), reason }
+        }
+        Action::Promote => Event::Hastened { to: Weight::FULL, reason },
         Action::ToCanary => Event::PromotionStarted { base_version: parameters.read(flow).await?.version() },
         Action::Abort => Event::Aborted { reason },
         Action::Rollback => Event::RollbackStarted { cause: Cause::Requested { by: request.by.clone(), reason: request.reason.clone() } },
         Action::Clear => Event::Cleared { reason },
+    })
+}
+
+/// Why a rollout does not rise sooner by a person's word. What is found out later holds it at the tick.
+fn not_hastened(rollout: &Rollout, to: Weight, restricted: Option<&Restriction>) -> Option<String> {
+    Some(match (&rollout.phase, rollout.pending) {
+        (Phase::Preparing, _) => "moves no call yet; it takes its first step by itself once it is prepared".to_owned(),
+        (Phase::AwaitingApproval { weight }, _) => format!("waits at {weight} % for a person: `serin approve` lets it rise"),
+        (Phase::Paused { weight, .. }, _) => format!("is paused at {weight} %: `serin resume` first"),
+        (Phase::Baking, _) => "has all calls on the canary; nothing can hasten its bake time".to_owned(),
+        (_, Some(PendingRaise { weight, .. })) => format!("is on its way to {weight} %; say it again once that is in force"),
+        (Phase::Stepping { .. }, None) => match (restricted, &rollout.hastened) {
+            (Some(restriction), _) => format!("does not rise meanwhile: {restriction}"),
+            (None, Some(hastened)) if hastened.to == to => format!("was told so already; {to} % follow at the next tick that may raise it"),
+            _ => return None,
+        },
+        _ => return None,
     })
 }
 

@@ -48,8 +48,14 @@ pub(crate) async fn to_stable(rows: &impl Rows, rollout: &Rollout, revision: i64
     // Where it cannot be read it is written all the same: rather twice than not at all.
     match rows.pointer(table, &rollout.plan.flow).await.ok().flatten() {
         Some(found) if is_foreign(&found, stage) => Err(taken_over(table, rollout, &found)),
-        // A read may lag: what is older than our own raise says nothing.
-        Some(found) if sends_as(&found, &wanted) && found.owner == wanted.owner && found.revision >= raised(rollout) => Ok(()),
+        // A read may lag: what is older than our own raise says nothing, and of a raise of the rollout before nothing is known here.
+        Some(found)
+            if sends_as(&found, &wanted)
+                && found.owner == wanted.owner
+                && raised(rollout).is_some_and(|raised| found.revision >= raised) =>
+        {
+            Ok(())
+        }
         _ => write(rows, table, rollout, &wanted).await,
     }
 }
@@ -64,9 +70,10 @@ pub(crate) async fn to_canary(rows: &impl Rows, rollout: &Rollout, revision: i64
     }
 }
 
-/// Version of the percentage with which a row got all calls, 0 before.
-fn raised(rollout: &Rollout) -> i64 {
-    rollout.applied.filter(|applied| applied.weight == Weight::FULL).map_or(0, |applied| applied.version)
+/// Version of the percentage with which a row got all calls, 0 before that; `None` before the first call.
+fn raised(rollout: &Rollout) -> Option<i64> {
+    let applied = rollout.applied.filter(|applied| applied.weight == Weight::FULL);
+    rollout.has_stepped.then(|| applied.map_or(0, |applied| applied.version))
 }
 
 async fn write(rows: &impl Rows, table: &str, rollout: &Rollout, row: &Pointer) -> Result<(), RowError> {

@@ -354,6 +354,7 @@ fn words(rollout: &Rollout, event: &Event) -> (&'static str, Severity, String, &
         }
         Event::SnapshotTaken { .. }
         | Event::Prepared { .. }
+        | Event::Hastened { .. }
         | Event::WeightApplied { .. }
         | Event::FinalizeStarted { .. }
         | Event::StablePublished { .. }

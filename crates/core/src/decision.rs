@@ -526,7 +526,9 @@ fn judged(facts: &Facts<'_>, analysis: &Analysis) -> Decision {
     let policy = &rollout.plan.policy;
     match (&analysis.verdict, &rollout.phase) {
         // A person who resumed it has decided; they are asked again when as much time has passed.
-        (Verdict::Inconclusive(doubt), Phase::Stepping { weight }) if doubt.wants_a_person() && waited(facts) => {
+        (Verdict::Inconclusive(doubt), Phase::Stepping { weight })
+            if doubt.wants_a_person() && waited(facts) && rollout.hastened.is_none() =>
+        {
             return Decision::Pause { weight: *weight, version: None, reason: doubt.to_string() };
         }
         _ => {}
@@ -538,8 +540,9 @@ fn judged(facts: &Facts<'_>, analysis: &Analysis) -> Decision {
         Ok(to) => to,
         Err(reason) => return Decision::Hold(reason),
     };
-    // What the start of a rollout allowed reaches to the plan's first step; the rest is a person's to approve.
-    let approved = policy.mode != Mode::Advise || policy.steps[0] >= to || rollout.approved == Some(rollout.phase.weight());
+    // What the start of a rollout allowed reaches to the plan's first step; the rest is a person's to approve, and whoever hastened it did.
+    let by_person = rollout.approved == Some(rollout.phase.weight()) || rollout.hastened.is_some();
+    let approved = policy.mode != Mode::Advise || policy.steps[0] >= to || by_person;
     match rollout.phase {
         Phase::Paused { .. } => Decision::Hold(HoldReason::Paused),
         Phase::AwaitingApproval { .. } => Decision::Hold(HoldReason::AwaitingApproval),
@@ -550,7 +553,8 @@ fn judged(facts: &Facts<'_>, analysis: &Analysis) -> Decision {
     }
 }
 
-/// The weight that the evidence allows next (100 % again for the end of the bake), or why it allows none.
+/// The weight that the evidence allows next (100 % again for the end of the bake), or why it allows none. Where a person hastened it, it
+/// need only allow it: time and evidence that are still missing are not waited for, but whoever sees nothing raises nothing.
 fn rise(facts: &Facts<'_>, analysis: &Analysis) -> Result<Weight, HoldReason> {
     let Facts { rollout, now, .. } = facts;
     if let Verdict::Error(reason) = &analysis.verdict {
@@ -562,17 +566,19 @@ fn rise(facts: &Facts<'_>, analysis: &Analysis) -> Result<Weight, HoldReason> {
     }
     match &analysis.verdict {
         Verdict::Pass | Verdict::Error(_) => {}
+        Verdict::Inconclusive(_) if rollout.hastened.is_some() => {}
         Verdict::Inconclusive(doubt) | Verdict::Unsafe(doubt) => return Err(HoldReason::Inconclusive(doubt.clone())),
         Verdict::Fail(breach) if rollout.stable_is_broken => return Err(HoldReason::LeftToPerson(breach.clone())),
         Verdict::Fail(breach) => return Err(HoldReason::Inconclusive(Doubt::Breaching { breach: breach.clone(), limit: 1 })),
     }
-    if !is_ripe(rollout, analysis) {
+    if rollout.hastened.is_none() && !is_ripe(rollout, analysis) {
         return Err(HoldReason::Baking { seen: analysis.data_minutes, needed: minutes_needed(rollout) });
     }
     if analysis.last_data.is_none_or(|last| now.duration_since(last) > FRESH) {
         return Err(HoldReason::NoRecentData { last: analysis.last_data });
     }
-    Ok(rollout.plan.policy.step_after(rollout.in_force.weight).unwrap_or(Weight::FULL))
+    let next = || rollout.plan.policy.step_after(rollout.in_force.weight).unwrap_or(Weight::FULL);
+    Ok(rollout.hastened.as_ref().map_or_else(next, |hastened| hastened.to))
 }
 
 /// Whether the phase has lasted as long as a step may without a verdict.

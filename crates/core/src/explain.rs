@@ -6,7 +6,7 @@ use crate::decision::{Decision, Facts, HoldReason};
 use crate::measurement::{Metric, Sides, label};
 use crate::phase::Phase;
 use crate::policy::Rule;
-use crate::rollout::{Cause, Rollout, Strategy};
+use crate::rollout::{Cause, Hastened, Rollout, Strategy};
 use crate::sequential::{Reason, spell};
 use serde::Serialize;
 use std::fmt;
@@ -57,7 +57,13 @@ fn next_look(rollout: &Rollout, facts: &Facts<'_>) -> Option<f64> {
 /// Explains a decision by the facts it was made of.
 pub fn explain(decision: &Decision, facts: &Facts<'_>) -> Explanation {
     let Facts { rollout, analysis, .. } = facts;
-    let analysis = analysis.as_ref().copied();
+    let mut analysis = analysis.as_ref().copied();
+    let unsaid;
+    if let (true, true, Some(judged)) = (rollout.hastened.is_some(), decision.rises(), analysis) {
+        // The person decided, whatever the judge said.
+        unsaid = Analysis { said: None, ..judged.clone() };
+        analysis = Some(&unsaid);
+    }
     Explanation {
         sentence: sentence(decision, rollout, analysis),
         figures: analysis.map(|a| figures(decision, a)).unwrap_or_default(),
@@ -67,8 +73,15 @@ pub fn explain(decision: &Decision, facts: &Facts<'_>) -> Explanation {
     }
 }
 
-/// The decision, and for a rise the evidence that allows it.
+/// The decision, and for a rise the evidence that allows it, or the person who did not wait for it.
 fn sentence(decision: &Decision, rollout: &Rollout, analysis: Option<&Analysis>) -> String {
+    match (decision, &rollout.hastened) {
+        (Decision::Advance { .. } | Decision::Promote, Some(Hastened { to, reason })) => {
+            return format!("on to {to} % without waiting for more evidence: {reason}");
+        }
+        (Decision::Hold(held), Some(Hastened { to, reason })) => return format!("{held}. {to} % follows once nothing holds it ({reason})"),
+        _ => {}
+    }
     let said = analysis.and_then(|a| a.said.as_ref()).map(|said| &said.reason);
     match (decision, said) {
         (Decision::Advance { .. }, Some(reason @ Reason::ProbeClean { .. })) => reason.to_string(),

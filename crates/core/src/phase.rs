@@ -102,6 +102,13 @@ pub enum Event {
         /// What they say.
         reason: String,
     },
+    /// A person lets it rise at the next tick: without more evidence, but not against any.
+    Hastened {
+        /// To here.
+        to: Weight,
+        /// What they say.
+        reason: String,
+    },
     /// Observing began: a person moves the percentage, Serin only judges.
     ObservationStarted {
         /// Version of the parameter seen, which holds 0.
@@ -273,6 +280,7 @@ impl Event {
             Event::WeightApplied { .. } => "WeightApplied",
             Event::ApprovalRequested => "ApprovalRequested",
             Event::Approved { .. } => "Approved",
+            Event::Hastened { .. } => "Hastened",
             Event::ObservationStarted { .. } => "ObservationStarted",
             Event::WeightSet { .. } => "WeightSet",
             Event::Advised { .. } => "Advised",
@@ -364,6 +372,7 @@ impl Phase {
             (Baking, Event::Paused { weight, .. } | Event::BothFailing { weight, .. }) => {
                 Ok(Paused { weight: *weight, step: Weight::FULL })
             }
+            (Stepping { weight }, Event::Hastened { to, .. }) if to > weight => Ok(self),
             (AwaitingApproval { weight }, Event::Approved { .. }) => Ok(Stepping { weight: *weight }),
             // The same weight again, as another version: somebody wrote it once more, or we replaced what was no percentage by 0.
             (Paused { weight: from, step }, Event::Paused { weight, version, .. })

@@ -441,6 +441,15 @@ pub struct PendingRaise {
     pub by_person: bool,
 }
 
+/// A person's word that it may rise at the next tick.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Hastened {
+    /// To here.
+    pub to: Weight,
+    /// Who says so, and why.
+    pub reason: String,
+}
+
 /// What our record says of the parameter.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Applied {
@@ -492,6 +501,8 @@ pub struct Rollout {
     pub baseline: Option<Counts>,
     /// The weight from which a person approved the next rise.
     pub approved: Option<Weight>,
+    /// Whether a person lets it rise without more evidence. Whatever comes between ends it: a raise, a pause, a rollback that was withheld.
+    pub hastened: Option<Hastened>,
     /// What was advised at the weight in force, where Serin only observes.
     pub advised: Option<Advice>,
     /// Whether a person sent all calls to the canary because stable is the broken one.
@@ -542,6 +553,7 @@ impl Rollout {
             weights: Vec::new(),
             baseline: None,
             approved: None,
+            hastened: None,
             advised: None,
             stable_is_broken: false,
             asked_to_judge: false,
@@ -559,6 +571,7 @@ impl Rollout {
         if phase != self.phase {
             self.phase_since = entry.at;
             self.publishing = false;
+            self.hastened = None;
         }
         self.phase = phase;
         match &entry.event {
@@ -608,6 +621,7 @@ impl Rollout {
             }
             Event::Advised { advice } => self.advised = Some(*advice),
             Event::Approved { .. } => self.approved = Some(self.phase.weight()),
+            Event::Hastened { to, reason } => self.hastened = Some(Hastened { to: *to, reason: reason.clone() }),
             Event::Paused { weight, version, .. } => {
                 self.pending = None;
                 if let Some(version) = version {
@@ -626,6 +640,7 @@ impl Rollout {
             }
             Event::RollbackWithheld { restriction, contained, .. } => {
                 self.withheld = Some((restriction.clone(), contained.is_some()));
+                self.hastened = None;
                 if let Some(version) = contained {
                     self.pending = None;
                     self.applied = Some(Applied { weight: Weight::ZERO, version: *version });
@@ -669,7 +684,7 @@ impl Rollout {
         self.in_force = InForce { weight, since };
         self.weights.push(self.in_force);
         self.stable_is_broken &= weight == Weight::FULL;
-        (self.approved, self.advised, self.asked_to_judge) = (None, None, false);
+        (self.approved, self.hastened, self.advised, self.asked_to_judge) = (None, None, None, false);
     }
 
     /// Whether all callers get the change by its publication.

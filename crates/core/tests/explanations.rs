@@ -431,6 +431,24 @@ fn sequential(book: &mut Book) {
     book.judge("sequential: handle time not cleared", Reason::NotCleared { sides: handle, margin, minutes: Some(7_000.0) });
 }
 
+fn hastened(book: &mut Book) {
+    let well = minutes(0..30, STABLE, WELL);
+    let by = |story: Story, to: f64, verb: &str| {
+        let reason = format!("{verb} by sam: the floor waits for it");
+        story.tell(9, Event::Hastened { to: percent(to), reason })
+    };
+    let next = by(Story::stepping("{}"), 25.0, "advance");
+    book.decided("a person hastened it to the next step", &next, &well, 10);
+    book.decided("a person hastened it to 100 %", &by(Story::stepping("{}"), 100.0, "promote"), &well, 10);
+    let advise = by(Story::stepping(r#"{"mode":"advise","rule":{"kind":"threshold"}}"#), 25.0, "advance");
+    book.decided("a person hastened it where each step waits for one", &advise, &well, 10);
+    book.decided("hastened: nothing to be seen", &next, &[], 10);
+    book.decided("hastened: in a freeze", &next.clone().during(Kind::Freeze), &well, 10);
+    let outage = [minutes(0..18, STABLE, WELL), minutes(18..40, of(190, 60, 11, 38), WELL)].concat();
+    book.decided("hastened: stable got worse too", &next, &outage, 24);
+    book.decided("hastened: the verdict fails", &next, &minutes(0..40, STABLE, of(10, 2, 0, 2)), 20);
+}
+
 fn paused_at(weight: f64) -> Event {
     Event::Paused { weight: percent(weight), version: Some(3), reason: "set to 0 by hand".into() }
 }
@@ -445,6 +463,7 @@ fn book() -> Book {
     rules(&mut book);
     at_full(&mut book);
     modes(&mut book);
+    hastened(&mut book);
     sequential(&mut book);
     book
 }

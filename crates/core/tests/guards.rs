@@ -656,6 +656,57 @@ fn advise_rises_after_an_approval_only_while_the_evidence_holds() {
     }
 }
 
+/// A person's word at minute 5 of 5 %.
+fn hastened(policy: &Policy, to: Weight) -> Story {
+    let mut story = Story::at_weight(policy, 5.0);
+    story.tell(5, Event::Hastened { to, reason: "advance by sam: the floor waits for it".into() });
+    story
+}
+
+#[test]
+fn what_a_person_hastened_rises_without_more_evidence_under_every_rule_and_in_both_modes() {
+    let few = minutes(0..8, STABLE, WELL);
+    for policy in ["", r#","mode":"advise""#].into_iter().flat_map(of_each_rule) {
+        let name = policy.rule.name();
+        let undecided = Story::at_weight(&policy, 5.0).decide(&few, 6);
+        assert!(matches!(undecided, Decision::Hold(_)), "{name}: {undecided:?}");
+        assert_eq!(hastened(&policy, percent(25.0)).decide(&few, 6), Decision::Advance { to: percent(25.0) }, "{name}");
+        assert_eq!(hastened(&policy, Weight::FULL).decide(&few, 6), Decision::Promote, "{name}");
+        // It is for one rise.
+        let mut risen = hastened(&policy, percent(25.0));
+        risen.tick(&few, 6);
+        assert_eq!((risen.rollout.in_force.weight, &risen.rollout.hastened), (percent(25.0), &None), "{name}");
+        assert!(!risen.decide(&few, 8).rises(), "{name}: {:?}", risen.decide(&few, 8));
+    }
+}
+
+#[test]
+fn what_a_person_hastened_does_not_rise_against_what_is_seen_nor_blindly() {
+    for policy in of_each_rule("") {
+        let (story, name) = (hastened(&policy, Weight::FULL), policy.rule.name());
+        assert_eq!(story.decide(&[], 6), Decision::Hold(HoldReason::NoRecentData { last: None }), "{name}");
+        let old = minutes(0..8, STABLE, WELL);
+        assert!(matches!(story.decide(&old, 25), Decision::Hold(HoldReason::NoRecentData { .. })), "{name}: {:?}", story.decide(&old, 25));
+        let failing = minutes(0..8, STABLE, of(10, 8, 0, 0));
+        assert!(matches!(story.decide(&failing, 8), Decision::Rollback(_)), "{name}: {:?}", story.decide(&failing, 8));
+        let outage = stable_turns(of(190, 19, 11, 38), WELL);
+        assert!(!story.decide(&outage, 60).rises(), "{name}: {:?}", story.decide(&outage, 60));
+        let both = minutes(0..8, of(190, 120, 11, 38), of(10, 8, 0, 0));
+        assert!(matches!(story.decide(&both, 8), Decision::CallJudge { .. }), "{name}: {:?}", story.decide(&both, 8));
+    }
+}
+
+#[test]
+fn a_hand_on_the_percentage_outdoes_what_a_person_hastened_before() {
+    let few = minutes(0..8, STABLE, WELL);
+    let mut story = hastened(&Policy::default(), percent(25.0));
+    story.set(percent(2.0));
+    assert!(matches!(story.tick(&few, 6), Decision::Pause { version: Some(_), .. }));
+    assert_eq!(story.rollout.hastened, None, "a pause ends it");
+    story.set(percent(50.0));
+    assert!(matches!(story.decide(&few, 6), Decision::Contaminate(_)));
+}
+
 #[test]
 fn advise_takes_calls_away_without_asking() {
     let story = Story::at_weight(&policy(r#"{"mode":"advise"}"#), 5.0);

@@ -15,7 +15,7 @@ use serin_core::weight::Weight;
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 
-const STORIES: [&str; 5] = ["traffic-cop", "pointer", "in-flow", "publish-watch", "ways-back"];
+const STORIES: [&str; 6] = ["traffic-cop", "pointer", "in-flow", "publish-watch", "ways-back", "hastened"];
 
 fn path(name: &str, kind: &str) -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/ledgers").join(format!("{name}.{kind}"))
@@ -417,6 +417,17 @@ fn story(name: &str) -> Vec<(u64, String)> {
             };
             book.request(two_flows);
             book.tell([Event::SnapshotTaken { snapshot }, Event::PreparationFailed { reason: reason() }]);
+        }
+        "hastened" => {
+            // By a person: to the next step, to more than was said before, and to 100 %.
+            book.begin(two_flows);
+            book.raise(5.0, 1);
+            book.asked(Event::Hastened { to: percent(25.0), reason: reason() });
+            book.raise(25.0, 2);
+            book.asked(Event::Hastened { to: percent(50.0), reason: reason() });
+            book.asked(Event::Hastened { to: Weight::FULL, reason: reason() });
+            book.raise(100.0, 3);
+            book.finalize();
         }
         _ => panic!("no story {name}"),
     }

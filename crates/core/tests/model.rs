@@ -98,6 +98,7 @@ fn alphabet() -> Vec<Event> {
     for weight in weights() {
         all.push(Event::StepStarted { weight, base_version: 3 });
         all.push(Event::WeightApplied { weight, version: 4 });
+        all.push(Event::Hastened { to: weight, reason: text() });
         all.push(Event::WeightSet { weight, version: 8 });
         all.push(Event::Paused { weight, version: None, reason: text() });
         all.push(Event::BothFailing { weight, reason: text() });
@@ -140,6 +141,7 @@ fn place(event: &Event) -> usize {
         Event::BothFailing { .. } => 28,
         Event::LedAround { .. } => 29,
         Event::Retargeted { .. } => 30,
+        Event::Hastened { .. } => 31,
     }
 }
 
@@ -178,7 +180,7 @@ fn start() -> Timestamp {
 #[test]
 fn the_alphabet_holds_every_kind_of_event() {
     let kinds: BTreeSet<usize> = alphabet().iter().map(place).collect();
-    assert_eq!(kinds, (0..31).collect());
+    assert_eq!(kinds, (0..32).collect());
 }
 
 #[test]

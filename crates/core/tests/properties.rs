@@ -79,6 +79,7 @@ fn alphabet() -> Vec<Event> {
         all.push(Event::StepStarted { weight: weight(points), base_version: 3 });
         all.push(Event::WeightSet { weight: weight(points), version: 8 });
         all.push(Event::WeightApplied { weight: weight(points), version: 4 });
+        all.push(Event::Hastened { to: weight(points), reason: text() });
         all.push(Event::Paused { weight: weight(points), version: None, reason: text() });
         all.push(Event::Paused { weight: weight(points), version: Some(9), reason: text() });
     }
@@ -273,6 +274,12 @@ proptest! {
             prop_assert_eq!(rollout.desired_weight(), Weight::ZERO);
             prop_assert_eq!(rollout.in_force.weight, Weight::ZERO);
             prop_assert!(rollout.pending.is_none());
+        }
+        // A person's word is for one rise, from the step it was said at.
+        if let Some(hastened) = &rollout.hastened {
+            let told = entries.iter().rfind(|s| !matches!(s.entry.event, Event::Advised { .. })).map(|s| &s.entry.event);
+            prop_assert!(matches!(told, Some(Event::Hastened { to, .. }) if *to == hastened.to), "{told:?}");
+            prop_assert!(matches!(rollout.phase, Phase::Stepping { weight } if weight < hastened.to), "{}", rollout.phase);
         }
     }
 

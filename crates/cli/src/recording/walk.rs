@@ -250,6 +250,7 @@ fn posed(plan: Plan, policy: Policy, id: String, baseline: Option<Counts>) -> Ro
         weights: Vec::new(),
         baseline,
         approved: None,
+        hastened: None,
         advised: None,
         stable_is_broken: false,
         asked_to_judge: false,
