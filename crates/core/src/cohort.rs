@@ -29,22 +29,24 @@ impl fmt::Display for Cohort {
 
 /// What keeps a caller on one side.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum Stickiness {
-    /// Each conversation is drawn once.
+    /// Each call is drawn once, and keeps its side when it comes back to the traffic cop.
     #[default]
     Conversation,
-    /// Each caller is drawn once; withheld and shared numbers fall back to the conversation.
+    /// Each caller's number is drawn once, so that a caller has the same side all day. Withheld and shared numbers are drawn call by call.
     Caller,
 }
 
-/// The names an operator gave the two slots; Architect flows branch on them.
+/// The names that the two sides have in Architect. They must differ in more than upper and lower case.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Labels {
-    /// Label of the stable slot, such as `v1` or `blue`.
+    /// Name of the side that callers have now, such as `v1` or `blue`.
     pub stable: String,
-    /// Label of the canary slot, such as `v2` or `green`.
+    /// Name of the side that gets the change, such as `v2` or `green`.
     pub canary: String,
 }
 

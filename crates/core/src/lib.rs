@@ -1,7 +1,7 @@
 //! The shared core: decides. Pure: no clock, no I/O, no environment, no randomness of its own.
 //!
 //! In reading order: [`weight`], [`cohort`], [`policy`], [`measurement`], [`analysis`] (with [`rules`], the anytime-valid
-//! judge [`sequential`] and its [`summary`], [`guards`]), [`rollout`], [`projection`], [`calendar`], [`decision`], [`explain`], [`phase`], [`ledger`], [`alert`] and its
+//! judge [`sequential`] and its [`summary`], [`guards`]), [`rollout`] and its [`refusal`]s, [`projection`], [`calendar`], [`decision`], [`explain`], [`phase`], [`ledger`], [`alert`] and its
 //! [`wording`].
 
 pub mod alert;
@@ -16,8 +16,11 @@ pub mod measurement;
 pub mod phase;
 pub mod policy;
 pub mod projection;
+pub mod refusal;
 pub mod rollout;
 pub mod rules;
+#[cfg(feature = "schema")]
+pub mod schema;
 pub mod sequential;
 pub mod summary;
 pub mod weight;

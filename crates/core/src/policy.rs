@@ -1,12 +1,14 @@
 //! How careful a rollout is: its steps, its times, the rule that judges it, and what Serin may do about the verdict.
 
+use crate::refusal::{self, Refusal};
 use crate::sequential::{self, Exposure, OnCap, Settings};
 use crate::weight::Weight;
 use jiff::SignedDuration;
 use serde::{Deserialize, Serialize};
 
-/// Whole minutes, as written in a rollout file.
+/// Whole minutes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(transparent)]
 pub struct Minutes(pub u32);
 
@@ -17,49 +19,53 @@ impl Minutes {
     }
 }
 
-/// The policy of a rollout. Every field has a default; the reason stands beside it.
+/// How careful a rollout is. Every setting has a default.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(remote = "Self", default, deny_unknown_fields)]
 pub struct Policy {
-    /// What Serin may do about its verdicts.
+    /// What Serin may do by itself. Begin with `observe`: it only says what it would do.
     pub mode: Mode,
-    /// Weights on the way, rising; 100 follows by itself.
+    /// Percent of calls that the canary gets, step by step: rising, above 0 and below 100, at most two decimals. 100 follows by itself.
     pub steps: Vec<Weight>,
-    /// Minutes with data that a step must look healthy.
+    /// Minutes with data that a step takes at least. At least `errors.windows`.
     pub bake_time: Minutes,
-    /// Minutes with data that 100 % must look healthy.
+    /// Minutes with data for which 100 % must look healthy before the version is promoted. At least `errors.windows`.
     pub final_bake_time: Minutes,
-    /// What compares canary with stable.
+    /// What compares the canary with stable.
     pub rule: Rule,
-    /// What judges at 100 %, where stable's recorded rates stand in for stable. Without it, the same rule.
+    /// What judges at 100 %, where the calls that stable had in the last step stand in for stable. Without it: the same rule.
     pub bake_rule: Option<Rule>,
-    /// Calls of both cohorts together. It chooses the first weight and tells what can be seen by when; without it the steps are
-    /// taken as they are written.
+    /// Calls an hour of both sides together, as usual for the hours of the rollout. Chooses the first weight, and lets `serin plan` tell
+    /// what can be seen by when. Without it the steps are taken as they are written.
     pub expected_calls_per_hour: Option<f64>,
-    /// What to do where so few calls come that little can be told.
+    /// What to do where fewer than 40 calls come in an hour, so that only gross faults would show within a day.
     pub low_volume: LowVolume,
-    /// The weight is held down so that never more callers than these are expected to be harmed before Serin can react.
+    /// Callers who may be harmed before Serin can react: the weight is held down so that never more are expected to be. Needs
+    /// `expected_calls_per_hour` and the sequential rule.
     pub exposure_budget: Option<u32>,
-    /// The absolute trip-wire over every rule.
+    /// The trip-wire over every rule: calls are taken back at once, without waiting for evidence.
     pub catastrophe: Catastrophe,
-    /// The absolute limit on errors that runs beside the guides' rules, at every tick.
+    /// A limit on errors that runs beside the rules threshold, hysteresis and not-worse, every minute.
     pub errors: ErrorLimit,
-    /// Canary calls below which nothing rises.
+    /// Canary calls of a step below which nothing rises.
     pub min_canary_calls: u32,
-    /// Longest call that a fair comparison must include (the flow's 95th percentile): windows this close to a step are left out.
+    /// Minutes that the longest usual call takes (95 of 100 are shorter). Calls are counted when they end, so the first minutes of a step,
+    /// with only short calls in them, are left out.
     pub long_call: Minutes,
-    /// How long the counts of a minute may still grow.
+    /// Minutes for which the counts of a minute may still grow in Genesys Cloud. So long they are not used.
     pub settle: Minutes,
-    /// A step that is undecided for so long is handed to a person.
+    /// Minutes after which a step that is still undecided is handed to a person. More than `long_call`, `settle` and `bake_time` together.
     pub step_cap: Minutes,
-    /// Without any data for so long, calls go back to stable.
+    /// Minutes without any data after which calls go back to stable, without blame.
     pub max_blind: Minutes,
-    /// A pause nobody ends is an abort.
+    /// Minutes after which a pause that nobody ends is an abort.
     pub pause_expiry: Minutes,
 }
 
 /// The same judge, other consequences.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum Mode {
     /// Judges live and says what it would do; publishes nothing and writes no weight. A person sets the percentage.
@@ -82,11 +88,12 @@ impl Mode {
     }
 }
 
-/// Below [`LOW_VOLUME`] calls an hour only gross faults show within a day; the owner must say what that means.
+/// What to do with fewer than 40 calls an hour.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "kebab-case")]
 pub enum LowVolume {
-    /// Such a rollout does not start.
+    /// The rollout does not start, and says why.
     #[default]
     Refuse,
     /// It starts, and says what it cannot see.
@@ -98,49 +105,56 @@ pub enum LowVolume {
 /// Calls an hour below which only gross faults show within a day.
 pub const LOW_VOLUME: f64 = 40.0;
 
-/// What compares canary with stable.
+/// What compares the canary with stable.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(tag = "kind", rename_all = "kebab-case")]
 pub enum Rule {
-    /// Evidence that may be looked at every minute: rolls back a canary within its tolerances in fewer than one of `1 / alpha` rollouts.
+    /// The default. Collects evidence that may be looked at every minute: a canary within its tolerances is rolled back in fewer than
+    /// `alpha` of all rollouts, however long they run.
     Sequential(SequentialRule),
-    /// The canary's rate may exceed stable's by so many percentage points.
+    /// Rolls back where the canary's abandon or transfer rate is more than so many percentage points above stable's. Simple, and noisy: 20
+    /// calls are a coin.
     Threshold(Threshold),
-    /// Two intervals in a row above absolute limits, on enough calls.
+    /// Rolls back after two intervals in a row above absolute limits, each with enough calls.
     Hysteresis(Hysteresis),
-    /// Errors above a ratio for some minutes in a row; weights rise by the clock.
+    /// Rolls back where errors stay above a ratio for some minutes in a row. Weights rise by the clock.
     Consecutive(Consecutive),
-    /// On once the canary's abandon rate is not above stable's; never back by itself.
+    /// Goes on once the canary's abandon rate is not above stable's. Never goes back by itself; `catastrophe` and `errors` do.
     NotWorse(NotWorse),
 }
 
 /// The default rule.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(default, deny_unknown_fields)]
 pub struct SequentialRule {
-    /// Chance of ever rolling back a canary that is no worse than tolerated.
+    /// Chance of ever rolling back a canary that is no worse than tolerated: above 0, at most 0.2.
     pub alpha: f64,
-    /// When a step's time is up and nothing is proven.
+    /// What happens when a step's time is up and nothing is proven.
     pub on_cap: OnCap,
     /// Minutes with data after which a step's time is up.
     pub max_step: Minutes,
-    /// What is watched.
+    /// What is compared, 1 to 8 metrics.
     pub metrics: Vec<MetricRule>,
 }
 
 /// A metric of the sequential rule; what is left out has the default of its name.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct MetricRule {
-    /// `error`, `abandon`, `transfer`, `handle` or `containment`.
+    /// What is compared. `error`: calls that end by an error of the flow. `abandon`: callers who hang up inside it. `transfer`: calls that go to an agent.
+    /// `containment`: calls that the flow does not serve by itself. `handle`: mean handle time, needs conversation details.
     pub name: String,
-    /// A regression up to this must not roll back: percentage points, for `handle` percent of stable's mean.
+    /// A worsening up to this must not roll back. Percentage points; for `handle` percent of stable's mean.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tolerance: Option<f64>,
-    /// A regression of this size must not reach 100 %.
+    /// A worsening of this size must not reach 100 %. Percentage points, above the tolerance, at most 50; for `handle` percent of stable's
+    /// mean, at most 200.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub margin: Option<f64>,
-    /// Whether the rollout waits where it cannot be measured.
+    /// Whether the rollout waits where this cannot be measured. Default: yes for `error`, `abandon` and `transfer`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub required: Option<bool>,
 }
@@ -176,17 +190,18 @@ impl Default for SequentialRule {
 
 /// A look on a grid from the start of the step; a canary above stable by more than the points breaches.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(default, deny_unknown_fields)]
 pub struct Threshold {
-    /// Points of abandon rate.
+    /// Percentage points that the canary's abandon rate may lie above stable's.
     pub abandon_points: f64,
-    /// Points of transfer rate.
+    /// Percentage points that the canary's transfer rate may lie above stable's.
     pub transfer_points: f64,
     /// Minutes between two looks.
     pub evaluate_every: Minutes,
-    /// How far a look reaches back, at most to the start of the step.
+    /// Minutes that a look reaches back, at most to the start of the step. At least `evaluate_every`.
     pub lookback: Minutes,
-    /// Looks in a row that must breach. One is the guide's rule to the letter; two forgive a single unlucky quarter of an hour.
+    /// Looks in a row that must be above. Two forgive a single unlucky quarter of an hour.
     pub breach_limit: u32,
 }
 
@@ -198,15 +213,16 @@ impl Default for Threshold {
 
 /// Absolute limits in intervals that hold enough canary calls.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(default, deny_unknown_fields)]
 pub struct Hysteresis {
     /// Percent of canary calls that may end by an error of the flow.
     pub error_percent: f64,
-    /// Points that the abandon rate may lie above the baseline's.
+    /// Percentage points that the canary's abandon rate may lie above stable's.
     pub abandon_points: f64,
     /// Minutes of an interval.
     pub interval: Minutes,
-    /// Intervals in a row.
+    /// Intervals in a row that must be above.
     pub intervals: u32,
     /// Canary calls below which an interval is ignored.
     pub min_calls: u32,
@@ -220,11 +236,12 @@ impl Default for Hysteresis {
 
 /// Minutes in a row above a ratio of errors. A minute without a canary call is ignored: it is no good news and no bad news.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(default, deny_unknown_fields)]
 pub struct Consecutive {
-    /// Percent of canary calls.
+    /// Percent of canary calls that may end by an error of the flow.
     pub percent: f64,
-    /// Minutes in a row.
+    /// Minutes in a row that must be above.
     pub minutes: u32,
 }
 
@@ -236,6 +253,7 @@ impl Default for Consecutive {
 
 /// The canary's abandon rate is at most stable's, over the whole step.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct NotWorse {}
 
@@ -259,11 +277,12 @@ impl Rule {
 
 /// Errors or hang-ups that no healthy flow has, whatever the rule says.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(default, deny_unknown_fields)]
 pub struct Catastrophe {
-    /// Percent of canary calls.
+    /// Percent of the latest canary calls that must fail.
     pub percent: f64,
-    /// Latest canary calls that are looked at.
+    /// How many of the latest canary calls are looked at.
     pub calls: u32,
 }
 
@@ -277,11 +296,12 @@ impl Default for Catastrophe {
 /// Errors of the canary above `percent` in `windows` windows in a row, each of the fewest whole minutes that hold
 /// `min_calls` canary calls: a ratio, never a count, so that one failed call at night is no alarm.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(default, deny_unknown_fields)]
 pub struct ErrorLimit {
-    /// Percent of canary calls.
+    /// Percent of canary calls that may end by an error of the flow.
     pub percent: f64,
-    /// Windows in a row.
+    /// Windows in a row that must be above.
     pub windows: u32,
     /// Canary calls a window must hold.
     pub min_calls: u32,
@@ -383,9 +403,11 @@ impl Policy {
         })
     }
 
-    /// Whether its rules get by with these metrics; the first other one, if not.
-    pub(crate) fn needs_only(&self, known: &[&str]) -> Result<(), String> {
-        for rule in [Some(&self.rule), self.bake_rule.as_ref()].into_iter().flatten() {
+    /// Which of its rules do not get by with these metrics: where it stands, and the first other metric it needs.
+    pub(crate) fn needs_besides(&self, known: &[&str]) -> Vec<(String, String)> {
+        let mut besides = Vec::new();
+        for (at, rule) in [("rule", Some(&self.rule)), ("bake_rule", self.bake_rule.as_ref())] {
+            let Some(rule) = rule else { continue };
             let needed: Vec<&str> = match rule {
                 Rule::Sequential(rule) => rule.metrics.iter().map(|m| m.name.as_str()).collect(),
                 Rule::Threshold(_) => vec!["abandon", "transfer"],
@@ -393,11 +415,10 @@ impl Policy {
                 Rule::Consecutive(_) => vec!["error"],
                 Rule::NotWorse(_) => vec!["abandon"],
             };
-            if let Some(metric) = needed.into_iter().find(|metric| !known.contains(metric)) {
-                return Err(metric.to_owned());
-            }
+            let metric = needed.into_iter().find(|metric| !known.contains(metric));
+            besides.extend(metric.map(|metric| (at.to_owned(), metric.to_owned())));
         }
-        Ok(())
+        besides
     }
 
     /// Why a rollout with this policy should not start as it is, with the ways out.
@@ -419,7 +440,7 @@ impl Policy {
 impl<'de> Deserialize<'de> for Policy {
     fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let policy = Policy::deserialize(deserializer)?; // as derived: types, defaults, unknown fields
-        policy.check().map_err(serde::de::Error::custom)?;
+        refusal::first(policy.refusals()).map_err(serde::de::Error::custom)?;
         Ok(policy)
     }
 }
@@ -433,127 +454,217 @@ impl Serialize for Policy {
 /// A month bounds every sum of minutes that is taken below and on the clock.
 const MOST: u32 = 43_200;
 
-fn at_least_one(name: &str, value: u32) -> Result<(), String> {
-    match value {
-        1..=MOST => Ok(()),
-        _ => Err(format!("{name} {value} is not accepted: a whole number from 1 to {MOST} is")),
-    }
-}
+/// Collects what is not accepted, all of it: nobody wants to hear of the next thing only after the first is mended.
+#[derive(Default)]
+struct Refused(Vec<Refusal>);
 
-fn points(name: &str, value: f64) -> Result<(), String> {
-    match value > 0.0 && value <= 100.0 {
-        true => Ok(()),
-        false => Err(format!("{name} {value} is not accepted: a number above 0 and up to 100 is")),
+impl Refused {
+    fn add(&mut self, at: &str, why: String) {
+        self.0.push(Refusal::new(at, why));
+    }
+
+    fn unless_minutes(&mut self, at: &str, Minutes(value): Minutes, least: u32) {
+        if !(least..=MOST).contains(&value) {
+            self.add(at, format!("{value} is not accepted: whole minutes from {least} to {MOST} (30 days) are"));
+        }
+    }
+
+    fn unless_count(&mut self, at: &str, value: u32) {
+        if !(1..=MOST).contains(&value) {
+            self.add(at, format!("{value} is not accepted: a whole number from 1 to {MOST} is"));
+        }
+    }
+
+    fn unless_points(&mut self, at: &str, value: f64) {
+        // Also refuses what is no number.
+        if !(value > 0.0 && value <= 100.0) {
+            self.add(at, format!("{value} is not accepted: a number above 0 and up to 100 is"));
+        }
     }
 }
 
 impl Policy {
-    /// What does not hold together is refused by name, with what is accepted.
-    fn check(&self) -> Result<(), String> {
-        let rising = self.steps.windows(2).all(|pair| pair[0] < pair[1]);
-        let inside = self.steps.iter().all(|s| Weight::ZERO < *s && *s < Weight::FULL);
-        if self.steps.is_empty() || !rising || !inside {
-            let written: Vec<String> = self.steps.iter().map(Weight::to_string).collect();
-            return Err(format!(
-                "steps [{}] are not accepted: rising percentages above 0 and below 100 are, such as [5, 25, 50] (100 follows by itself)",
-                written.join(", ")
-            ));
+    /// Everything that does not hold together, with what is accepted.
+    pub fn refusals(&self) -> Vec<Refusal> {
+        let mut refused = Refused::default();
+        if self.steps.is_empty() {
+            refused.add("steps", format!("[] is not accepted: {STEPS}"));
         }
-        for (name, value) in [
-            ("bake_time", self.bake_time.0),
-            ("final_bake_time", self.final_bake_time.0),
-            ("min_canary_calls", self.min_canary_calls),
-            ("catastrophe.calls", self.catastrophe.calls),
-            ("errors.windows", self.errors.windows),
-            ("errors.min_calls", self.errors.min_calls),
-            ("exposure_budget", self.exposure_budget.unwrap_or(1)),
-            ("max_blind", self.max_blind.0),
-            ("pause_expiry", self.pause_expiry.0),
-        ] {
-            at_least_one(name, value)?;
-        }
-        for (name, value) in [("long_call", self.long_call.0), ("settle", self.settle.0), ("step_cap", self.step_cap.0)] {
-            if value > MOST {
-                return Err(format!("{name} {value} is not accepted: at most {MOST} minutes are"));
+        for (at, step) in self.steps.iter().enumerate() {
+            let before = at.checked_sub(1).map(|before| self.steps[before]);
+            match before {
+                _ if *step == Weight::ZERO || *step == Weight::FULL => {
+                    refused.add(&format!("steps[{at}]"), format!("{step} is not accepted: {STEPS}"));
+                }
+                Some(before) if *step <= before => {
+                    refused.add(&format!("steps[{at}]"), format!("{step} is not accepted after {before}: {STEPS}"));
+                }
+                _ => {}
             }
         }
-        points("catastrophe.percent", self.catastrophe.percent)?;
-        points("errors.percent", self.errors.percent)?;
+        refused.unless_minutes("bake_time", self.bake_time, 1);
+        refused.unless_minutes("final_bake_time", self.final_bake_time, 1);
+        refused.unless_count("min_canary_calls", self.min_canary_calls);
+        refused.unless_points("catastrophe.percent", self.catastrophe.percent);
+        refused.unless_count("catastrophe.calls", self.catastrophe.calls);
+        refused.unless_points("errors.percent", self.errors.percent);
+        refused.unless_count("errors.windows", self.errors.windows);
+        refused.unless_count("errors.min_calls", self.errors.min_calls);
+        refused.unless_minutes("max_blind", self.max_blind, 1);
+        refused.unless_minutes("pause_expiry", self.pause_expiry, 1);
+        refused.unless_minutes("long_call", self.long_call, 0);
+        refused.unless_minutes("settle", self.settle, 0);
+        refused.unless_minutes("step_cap", self.step_cap, 0);
         if let Some(volume) = self.expected_calls_per_hour
             && !(0.0..=1e7).contains(&volume)
         {
-            return Err(format!("expected_calls_per_hour {volume} is not accepted: a number from 0 to 10000000 is"));
+            refused.add("expected_calls_per_hour", format!("{volume} is not accepted: a number from 0 to 10000000 is"));
         }
-        if self.exposure_budget.is_some() && self.expected_calls_per_hour.is_none() {
-            return Err("exposure_budget is not accepted without expected_calls_per_hour: the weight is reckoned from both".to_owned());
+        self.refuse_budget(&mut refused);
+        self.rule.refuse("rule", &mut refused);
+        if let Some(rule) = &self.bake_rule {
+            rule.refuse("bake_rule", &mut refused);
         }
-        if self.exposure_budget.is_some() && !matches!(self.rule, Rule::Sequential(_)) {
-            return Err(format!(
-                "exposure_budget is not accepted with rule {}: only sequential proves what is not harmed",
-                self.rule.name()
-            ));
+        if refused.0.is_empty() {
+            self.refuse_sums(&mut refused);
         }
-        let mut longest_look = 0;
-        for rule in [Some(&self.rule), self.bake_rule.as_ref()].into_iter().flatten() {
-            longest_look = longest_look.max(rule.check()?);
+        refused.0
+    }
+
+    fn refuse_budget(&self, refused: &mut Refused) {
+        let Some(budget) = self.exposure_budget else { return };
+        refused.unless_count("exposure_budget", budget);
+        if self.expected_calls_per_hour.is_none() {
+            refused.add(
+                "exposure_budget",
+                "is not accepted without expected_calls_per_hour: the weight is reckoned from both; say how many calls come".to_owned(),
+            );
         }
+        if !matches!(self.rule, Rule::Sequential(_)) {
+            let rule = self.rule.name();
+            refused.add(
+                "exposure_budget",
+                format!("is not accepted with rule {rule}: only sequential proves what is not harmed; leave it out, or use that rule"),
+            );
+        }
+    }
+
+    /// What only shows when every field for itself is accepted.
+    fn refuse_sums(&self, refused: &mut Refused) {
         // Shorter, and a step could end before a rule had its windows.
-        for (name, value) in [("bake_time", self.bake_time.0), ("final_bake_time", self.final_bake_time.0)] {
+        for (at, value) in [("bake_time", self.bake_time.0), ("final_bake_time", self.final_bake_time.0)] {
             if value < self.errors.windows {
-                return Err(format!("{name} {value} is not accepted: at least errors.windows ({}) minutes are", self.errors.windows));
+                refused.add(at, format!("{value} is not accepted: at least errors.windows ({}) minutes are", self.errors.windows));
             }
         }
+        let rules = [("rule", Some(&self.rule)), ("bake_rule", self.bake_rule.as_ref())];
+        let rules: Vec<(&str, &Rule)> = rules.into_iter().filter_map(|(at, rule)| Some((at, rule?))).collect();
+        let longest_look = rules.iter().map(|(_, rule)| rule.longest_look()).max().unwrap_or(0);
         let least = self.long_call.0 + self.settle.0 + longest_look.max(self.bake_time.0);
         if self.step_cap.0 <= least {
-            return Err(format!(
-                "step_cap {} is not accepted: a step needs more than {least} minutes (long_call + settle + bake_time, or the looks that fail it)",
-                self.step_cap.0
-            ));
+            refused.add(
+                "step_cap",
+                format!(
+                    "{} is not accepted: a step needs more than {least} minutes (long_call + settle + bake_time, or the looks that fail it)",
+                    self.step_cap.0
+                ),
+            );
         }
-        for rule in [Some(&self.rule), self.bake_rule.as_ref()].into_iter().flatten() {
-            self.settings_of(rule)?.check()?;
+        for (at, rule) in rules {
+            if let Err(why) = self.settings_of(rule).and_then(|settings| settings.check()) {
+                refused.add(at, format!("is not accepted: {why}"));
+            }
         }
-        self.settings()?.ladder().map(|_| ())
+        if refused.0.is_empty()
+            && let Err(why) = self.settings().and_then(|settings| settings.ladder())
+        {
+            refused.add("exposure_budget", why.strip_prefix("exposure_budget ").unwrap_or(&why).to_owned());
+        }
     }
 }
 
+/// What the steps are.
+const STEPS: &str = "rising percentages above 0 and below 100 are, such as [5, 25, 50] (100 follows by itself)";
+
 impl Rule {
-    /// Minutes that a failing verdict takes at least.
-    fn check(&self) -> Result<u32, String> {
+    fn refuse(&self, at: &str, refused: &mut Refused) {
+        let field = |name: &str| format!("{at}.{name}");
         match self {
             Rule::Sequential(rule) => {
-                if rule.max_step.0 == 0 || rule.max_step.0 > MOST {
-                    return Err(format!("max_step {} is not accepted: 1 to {MOST} minutes are", rule.max_step.0));
+                if !(rule.alpha > 0.0 && rule.alpha <= 0.2) {
+                    refused.add(&field("alpha"), format!("{} is not accepted: a number above 0 and up to 0.2 is", rule.alpha));
                 }
-                Ok(0)
+                refused.unless_minutes(&field("max_step"), rule.max_step, 1);
+                if rule.metrics.is_empty() || rule.metrics.len() > 8 {
+                    refused.add(&field("metrics"), format!("is not accepted with {} metrics: 1 to 8 are", rule.metrics.len()));
+                }
+                for (number, metric) in rule.metrics.iter().enumerate() {
+                    metric.refuse(&field(&format!("metrics[{number}]")), refused);
+                }
             }
             Rule::Threshold(rule) => {
-                points("abandon_points", rule.abandon_points)?;
-                points("transfer_points", rule.transfer_points)?;
-                at_least_one("evaluate_every", rule.evaluate_every.0)?;
-                at_least_one("breach_limit", rule.breach_limit)?;
+                refused.unless_points(&field("abandon_points"), rule.abandon_points);
+                refused.unless_points(&field("transfer_points"), rule.transfer_points);
+                refused.unless_minutes(&field("evaluate_every"), rule.evaluate_every, 1);
+                refused.unless_count(&field("breach_limit"), rule.breach_limit);
                 if rule.lookback < rule.evaluate_every || rule.lookback.0 > MOST {
-                    return Err(format!(
-                        "lookback {} is not accepted: it must reach back at least evaluate_every ({} minutes), at most {MOST}",
-                        rule.lookback.0, rule.evaluate_every.0
-                    ));
+                    refused.add(
+                        &field("lookback"),
+                        format!(
+                            "{} is not accepted: it must reach back at least evaluate_every ({} minutes), at most {MOST}",
+                            rule.lookback.0, rule.evaluate_every.0
+                        ),
+                    );
                 }
-                Ok(rule.evaluate_every.0.saturating_mul(rule.breach_limit))
             }
             Rule::Hysteresis(rule) => {
-                points("error_percent", rule.error_percent)?;
-                points("abandon_points", rule.abandon_points)?;
-                at_least_one("interval", rule.interval.0)?;
-                at_least_one("intervals", rule.intervals)?;
-                at_least_one("min_calls", rule.min_calls)?;
-                Ok(rule.interval.0.saturating_mul(rule.intervals))
+                refused.unless_points(&field("error_percent"), rule.error_percent);
+                refused.unless_points(&field("abandon_points"), rule.abandon_points);
+                refused.unless_minutes(&field("interval"), rule.interval, 1);
+                refused.unless_count(&field("intervals"), rule.intervals);
+                refused.unless_count(&field("min_calls"), rule.min_calls);
             }
             Rule::Consecutive(rule) => {
-                points("percent", rule.percent)?;
-                at_least_one("minutes", rule.minutes)?;
-                Ok(rule.minutes)
+                refused.unless_points(&field("percent"), rule.percent);
+                refused.unless_count(&field("minutes"), rule.minutes);
             }
-            Rule::NotWorse(NotWorse {}) => Ok(0),
+            Rule::NotWorse(NotWorse {}) => {}
+        }
+    }
+
+    /// Minutes that a failing verdict takes at least.
+    fn longest_look(&self) -> u32 {
+        match self {
+            Rule::Sequential(_) | Rule::NotWorse(NotWorse {}) => 0,
+            Rule::Threshold(rule) => rule.evaluate_every.0.saturating_mul(rule.breach_limit),
+            Rule::Hysteresis(rule) => rule.interval.0.saturating_mul(rule.intervals),
+            Rule::Consecutive(rule) => rule.minutes,
+        }
+    }
+}
+
+impl MetricRule {
+    fn refuse(&self, at: &str, refused: &mut Refused) {
+        let Ok(metric) = self.metric() else {
+            let why = format!("`{}` is not accepted: error, abandon, transfer, handle or containment is", self.name);
+            return refused.add(&format!("{at}.name"), why);
+        };
+        // In points, as they are written.
+        let hundredfold = |share: f64| (share * 1e6).round() / 1e4;
+        let (tolerance, margin) = (hundredfold(metric.tolerance), hundredfold(metric.margin));
+        let most = if matches!(metric.figure, sequential::Figure::Mean { .. }) { 200.0 } else { 50.0 };
+        if !(tolerance > 0.0 && tolerance < most) {
+            let why = format!("{tolerance} is not accepted: a number above 0 and below the margin ({margin}) is");
+            refused.add(&format!("{at}.tolerance"), why);
+        } else if !(margin > tolerance && margin <= most) {
+            let given = if self.margin.is_some() { "margin" } else { "tolerance" };
+            let why = match given {
+                "margin" => format!("{margin} is not accepted: a number above the tolerance ({tolerance}) and up to {most} is"),
+                _ => {
+                    format!("{tolerance} is not accepted: a number above 0 and below the margin ({margin}) is; set both, or a smaller one")
+                }
+            };
+            refused.add(&format!("{at}.{given}"), why);
         }
     }
 }
@@ -620,7 +731,7 @@ mod tests {
     fn every_refusal_names_the_value_and_what_is_accepted() {
         let cases = [
             (r#"{"steps":[]}"#, "rising percentages"),
-            (r#"{"steps":[25,5]}"#, "[25, 5]"),
+            (r#"{"steps":[25,5]}"#, "steps[1] 5 is not accepted after 25"),
             (r#"{"steps":[5,100]}"#, "below 100"),
             (r#"{"steps":[101]}"#, "weight `101`"),
             (r#"{"step":[5]}"#, "unknown field `step`"),
@@ -637,8 +748,8 @@ mod tests {
             (r#"{"rule":{"kind":"not-worse","points":1}}"#, "`points`"),
             (r#"{"rule":{"kind":"sequential","alpha":0}}"#, "alpha 0"),
             (r#"{"rule":{"kind":"sequential","metrics":[{"name":"mood"}]}}"#, "`mood`"),
-            (r#"{"rule":{"kind":"sequential","metrics":[{"name":"error","margin":0.1}]}}"#, "error: tolerance 0.005"),
-            (r#"{"rule":{"kind":"sequential","metrics":[]}}"#, "0 metrics"),
+            (r#"{"rule":{"kind":"sequential","metrics":[{"name":"error","margin":0.1}]}}"#, "rule.metrics[0].margin 0.1"),
+            (r#"{"rule":{"kind":"sequential","metrics":[]}}"#, "rule.metrics is not accepted with 0 metrics"),
             (r#"{"bake_rule":{"kind":"consecutive","minutes":0}}"#, "minutes 0"),
             (r#"{"step_cap":20}"#, "step_cap 20"),
             (r#"{"bake_time":2}"#, "bake_time 2"),

@@ -6,6 +6,7 @@ use crate::ledger::Entry;
 use crate::measurement::{Counts, InForce};
 use crate::phase::{Advice, Detour, Event, IllegalTransition, Phase};
 use crate::policy::{Mode, Policy};
+use crate::refusal::{self, Refusal};
 use crate::weight::Weight;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -60,63 +61,68 @@ impl fmt::Display for FlowName {
     }
 }
 
-/// The rollout file: what an engineer asks for.
+/// What Serin is asked to roll out: a version of a flow, how calls come to it, and how careful to be.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Plan {
-    /// The flow's name in Serin.
+    /// The flow's name in Serin: 1 to 64 letters, digits, `_` or `-`. It names the flow in every command, alert and parameter.
     pub flow: FlowName,
-    /// How calls come to the change.
+    /// How calls come to the change. Decides which of the other settings are needed.
     #[serde(default)]
     pub strategy: Strategy,
-    /// The slot whose flow callers have now; none where one flow gets its next version.
+    /// The flow that callers have now. Needed by strategies traffic-cop and pointer; left out where one flow gets its next version
+    /// (in-flow, publish-watch).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stable: Option<StableSlot>,
-    /// The slot whose flow gets the change.
+    /// The flow that gets the change, and the version to roll out.
     pub canary: CanarySlot,
-    /// What the flow branches on.
+    /// What Architect flows call the two sides: a traffic cop, or a flow that branches inside, compares its answer with these.
     #[serde(default = "default_labels")]
     pub labels: Labels,
-    /// What keeps a caller on one side.
+    /// What keeps a caller on one side during a rollout.
     #[serde(default)]
     pub stickiness: Stickiness,
-    /// The data table whose row a traffic cop reads; for strategy pointer.
+    /// The data table whose row the traffic cop reads. Needed by strategy pointer, and only by it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pointer: Option<PointerTable>,
-    /// What tells the two branches apart; for strategy in-flow.
+    /// The flow outcomes that tell the two branches apart. Needed by strategy in-flow, and only by it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub outcomes: Option<Outcomes>,
-    /// Where callers are once it is promoted.
+    /// Where callers are once the version is promoted.
     #[serde(default, skip_serializing_if = "Finalize::is_copy")]
     pub finalize: Finalize,
-    /// A test call that must have ended well in the canary flow before any caller gets there.
+    /// A test call that must have ended well in the canary flow before any caller gets there. For strategies traffic-cop and pointer, in
+    /// mode act or advise.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub smoke: Option<Smoke>,
-    /// Data actions that must answer before anything is changed.
+    /// Data actions that the version needs. Each is asked once, and must answer, before anything is changed.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub data_actions: Vec<ActionTest>,
-    /// Whether Genesys Cloud is asked to validate the version first: a preview of theirs.
+    /// Whether Genesys Cloud is asked to validate the version before anything is changed. The check is a preview of theirs.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub validate: bool,
-    /// What a rollback may do besides.
+    /// What a rollback may do besides taking the calls back and publishing a known-good version.
     #[serde(default, skip_serializing_if = "WayBack::is_plain")]
     pub rollback: WayBack,
-    /// How careful to be.
+    /// How careful to be: mode, steps, times, and the rule that compares the two sides. Everything has a default.
     #[serde(default)]
     pub policy: Policy,
 }
 
-/// What a rollback may do besides taking the calls back and publishing a known-good version.
+/// Further ways back, all optional.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct WayBack {
-    /// Days for which a version that proved healthy counts as known-good; without it for ever.
+    /// Days for which a version that proved healthy counts as known-good. Without it: for ever.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub known_good_days: Option<u16>,
-    /// IVR configuration (id) whose open hours are led to the stable flow should the percentage not let itself be written.
+    /// Id of the IVR configuration whose open hours are led to the stable flow should the percentage not let itself be written for 30
+    /// seconds. For strategies traffic-cop and pointer.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ivr: Option<String>,
-    /// Emergency group (id) that is armed: its emergency is declared if nothing else takes the calls away.
+    /// Id of an emergency group that is armed: its emergency is declared if nothing else takes the calls away.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub emergency_group: Option<String>,
 }
@@ -129,15 +135,17 @@ impl WayBack {
 
 /// How calls come to the change.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "kebab-case")]
 pub enum Strategy {
-    /// A thin flow asks which of two flows a call goes to.
+    /// A thin flow asks, call by call, which of two flows the call goes to.
     #[default]
     TrafficCop,
     /// A thin flow reads a row of a data table, which sends all calls to one of two flows: Architect has no random function. The canary
-    /// is compared with what stable did before.
+    /// is compared with what stable did in the two hours before.
     Pointer,
-    /// One flow asks, and branches inside. Each branch has a flow outcome, which tells how often it did its work and nothing else.
+    /// One flow asks, and branches inside. Each branch has a flow outcome, which tells how often it did its work and nothing else, so the
+    /// rule may look at `error` and `containment` only.
     InFlow,
     /// The version is published into the flow that all callers have, and watched. Nothing splits the calls: it is compared with what the
     /// version before did, and the way back is to publish that one again.
@@ -158,6 +166,7 @@ impl Strategy {
 
 /// Where callers are once it is promoted.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "kebab-case")]
 pub enum Finalize {
     /// The stable flow gets the promoted version, and then the calls.
@@ -175,56 +184,62 @@ impl Finalize {
 
 /// The data table that a traffic cop reads: the row whose key is the flow's name in Serin.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct PointerTable {
-    /// Id of the table.
+    /// Id of the data table in Genesys Cloud. The row's key is the flow's name in Serin.
     pub table: String,
 }
 
 /// A number that only testers dial, and that leads into the canary flow.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Smoke {
-    /// As it is dialled, such as `+15550199`.
+    /// The number as it is dialled, in quotes: `"+15550199"`.
     pub dnis: String,
 }
 
 /// A data action that the flow needs, and an input that it can be asked with without harm.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct ActionTest {
-    /// Id of the data action.
+    /// Id of the data action in Genesys Cloud.
     pub id: String,
-    /// What it is asked.
+    /// The input it is asked with; must do no harm.
     #[serde(default)]
     pub input: serde_json::Map<String, serde_json::Value>,
 }
 
-/// The stable slot.
+/// The flow that callers have now.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct StableSlot {
-    /// Genesys flow id.
+    /// Id of the flow in Genesys Cloud.
     pub flow_id: String,
 }
 
-/// The canary slot.
+/// The flow that gets the change, and the version to roll out.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct CanarySlot {
-    /// Genesys flow id.
+    /// Id of the flow in Genesys Cloud. With strategies in-flow and publish-watch it is the flow that all callers have.
     pub flow_id: String,
-    /// Version to roll out, such as `15.0`; checked in before the rollout starts.
+    /// Version to roll out, in quotes: `"15.0"`. It must be checked in before the rollout starts; Serin publishes it.
     pub version: String,
 }
 
 /// The flow outcome of each branch of a flow that branches inside: always the same two, since an organization has few.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Outcomes {
     /// Id of the outcome that the old branch begins and ends.
     pub stable: String,
-    /// Id of the new branch's.
+    /// Id of the outcome that the new branch begins and ends.
     pub canary: String,
 }
 
@@ -238,50 +253,65 @@ impl Plan {
         self.stable.as_ref().map_or(&self.canary.flow_id, |stable| &stable.flow_id)
     }
 
-    /// What types alone cannot refuse.
+    /// What types alone cannot refuse; the first of it.
     pub fn check(&self) -> Result<(), String> {
-        let stable = self.stable_flow().to_owned();
-        let mut named = vec![
-            ("stable.flow_id", &stable),
-            ("canary.flow_id", &self.canary.flow_id),
-            ("canary.version", &self.canary.version),
-            ("labels.stable", &self.labels.stable),
-            ("labels.canary", &self.labels.canary),
-        ];
-        named.extend(self.pointer.iter().map(|p| ("pointer.table", &p.table)));
-        named.extend(self.outcomes.iter().flat_map(|o| [("outcomes.stable", &o.stable), ("outcomes.canary", &o.canary)]));
-        named.extend(self.data_actions.iter().map(|a| ("data_actions.id", &a.id)));
-        named.extend(self.rollback.ivr.iter().map(|id| ("rollback.ivr", id)));
-        named.extend(self.rollback.emergency_group.iter().map(|id| ("rollback.emergency_group", id)));
-        for (name, value) in named {
-            let plain = value.bytes().all(|b| b.is_ascii_alphanumeric() || b"._-".contains(&b));
-            if value.is_empty() || value.len() > 64 || !plain {
-                let shown: String = value.chars().take(80).collect();
-                return Err(format!("{name} `{shown}` is not accepted: 1 to 64 letters, digits, `.`, `_` or `-` are"));
-            }
+        refusal::first(self.refusals())
+    }
+
+    /// Everything that types alone cannot refuse.
+    pub fn refusals(&self) -> Vec<Refusal> {
+        let mut refused = self.misnamed();
+        self.refuse_strategy(&mut refused);
+        let mut refuse = |at: &str, why: String| refused.push(Refusal::new(at, why));
+        if self.stable.as_ref().is_some_and(|stable| stable.flow_id == self.canary.flow_id) {
+            let id = &self.canary.flow_id;
+            refuse("canary.flow_id", format!("`{id}` is not accepted: it is the stable flow's; the two slots are two flows"));
         }
-        self.check_strategy()?;
-        if self.stable.is_some() && stable == self.canary.flow_id {
-            return Err(format!(
-                "canary.flow_id `{}` is not accepted: it is the stable flow's; the two slots are two flows",
-                self.canary.flow_id
-            ));
-        }
-        if self.labels.stable == self.labels.canary {
-            return Err(format!("labels.canary `{}` is not accepted: it is the stable slot's label too", self.labels.canary));
+        if self.labels.stable.eq_ignore_ascii_case(&self.labels.canary) {
+            let label = &self.labels.canary;
+            let why = "it is the stable side's label too, and flows, which do not tell upper from lower case, branch on it";
+            refuse("labels.canary", format!("`{label}` is not accepted: {why}"));
         }
         if let Some(Smoke { dnis }) = &self.smoke {
             let plain = dnis.strip_prefix('+').unwrap_or(dnis).bytes().all(|b| b.is_ascii_digit());
             if !plain || !(2..=20).contains(&dnis.len()) {
                 let shown: String = dnis.chars().take(40).collect();
-                return Err(format!("smoke.dnis `{shown}` is not accepted: a number as it is dialled is, such as +15550199"));
+                refuse("smoke.dnis", format!("`{shown}` is not accepted: a number as it is dialled is, such as +15550199"));
             }
         }
-        Ok(())
+        if self.rollback.known_good_days == Some(0) {
+            refuse("rollback.known_good_days", "0 is not accepted: 1 or more is, or none for no limit".to_owned());
+        }
+        refused.extend(self.policy.refusals().into_iter().map(|refusal| refusal.within("policy")));
+        refused
+    }
+
+    /// Ids, versions and labels that cannot be one.
+    fn misnamed(&self) -> Vec<Refusal> {
+        let mut named = vec![
+            ("canary.flow_id".to_owned(), &self.canary.flow_id),
+            ("canary.version".to_owned(), &self.canary.version),
+            ("labels.stable".to_owned(), &self.labels.stable),
+            ("labels.canary".to_owned(), &self.labels.canary),
+        ];
+        named.extend(self.stable.iter().map(|s| ("stable.flow_id".to_owned(), &s.flow_id)));
+        named.extend(self.pointer.iter().map(|p| ("pointer.table".to_owned(), &p.table)));
+        if let Some(Outcomes { stable, canary }) = &self.outcomes {
+            named.extend([("outcomes.stable".to_owned(), stable), ("outcomes.canary".to_owned(), canary)]);
+        }
+        named.extend(self.data_actions.iter().enumerate().map(|(at, action)| (format!("data_actions[{at}].id"), &action.id)));
+        named.extend(self.rollback.ivr.iter().map(|id| ("rollback.ivr".to_owned(), id)));
+        named.extend(self.rollback.emergency_group.iter().map(|id| ("rollback.emergency_group".to_owned(), id)));
+        let plain = |value: &str| value.bytes().all(|b| b.is_ascii_alphanumeric() || b"._-".contains(&b));
+        named.retain(|(_, value)| value.is_empty() || value.len() > 64 || !plain(value));
+        let shown = |value: &str| value.chars().take(80).collect::<String>();
+        let why = |value: &str| format!("`{}` is not accepted: 1 to 64 letters, digits, `.`, `_` or `-` are", shown(value));
+        named.into_iter().map(|(at, value)| Refusal::new(at, why(value))).collect()
     }
 
     /// What the strategy needs, and what it has no use for.
-    fn check_strategy(&self) -> Result<(), String> {
+    fn refuse_strategy(&self, refused: &mut Vec<Refusal>) {
+        let mut refuse = |at: &str, why: String| refused.push(Refusal::new(at, why));
         let name = self.strategy.name();
         let (two_flows, at_once) = match self.strategy {
             Strategy::TrafficCop => (true, false),
@@ -290,61 +320,62 @@ impl Plan {
             Strategy::PublishWatch => (false, true),
         };
         match (two_flows, &self.stable) {
-            (true, None) => {
-                return Err(format!("stable.flow_id is missing: strategy {name} needs the flow that callers have now"));
-            }
+            (true, None) => refuse("stable.flow_id", format!("is missing: strategy {name} needs the flow that callers have now")),
             (false, Some(_)) => {
-                return Err(format!("stable is not accepted with strategy {name}: the canary's flow is the one that callers have"));
+                refuse("stable", format!("is not accepted with strategy {name}: the canary's flow is the one that callers have"));
             }
             _ => {}
         }
+        let mode = self.policy.mode.name();
         if at_once && self.policy.mode != Mode::Act {
-            return Err(format!("mode advise and observe are not accepted with strategy {name}: there is no step to ask for"));
+            refuse("policy.mode", format!("`{mode}` is not accepted with strategy {name}: there is no step to ask for; `act` is"));
         }
         for (field, given, of) in [
             ("pointer", self.pointer.is_some(), Strategy::Pointer),
             ("outcomes", self.outcomes.is_some(), Strategy::InFlow),
-            ("finalize: swap", self.finalize == Finalize::Swap, Strategy::Pointer),
+            ("finalize", self.finalize == Finalize::Swap, Strategy::Pointer),
         ] {
             if given && self.strategy != of {
-                return Err(format!("{field} is not accepted with strategy {name}: it belongs to strategy {}", of.name()));
+                let what = if field == "finalize" { "`swap` " } else { "" };
+                refuse(field, format!("{what}is not accepted with strategy {name}: it belongs to strategy {}", of.name()));
             }
         }
         if self.rollback.ivr.is_some() && !two_flows {
-            return Err(format!(
-                "rollback.ivr is not accepted with strategy {name}: there is no stable flow beside the canary's to lead it to"
-            ));
-        }
-        if self.rollback.known_good_days == Some(0) {
-            return Err("rollback.known_good_days 0 is not accepted: 1 or more is, or none for no limit".to_owned());
+            refuse(
+                "rollback.ivr",
+                format!("is not accepted with strategy {name}: there is no stable flow beside the canary's to lead it to"),
+            );
         }
         if self.smoke.is_some() && (!two_flows || self.policy.mode == Mode::Observe) {
-            return Err(format!(
-                "smoke is not accepted with strategy {name} in mode {}: a test call proves something only in a flow that Serin has published \
-                 into and no caller reaches yet",
-                self.policy.mode.name()
-            ));
+            refuse(
+                "smoke",
+                format!(
+                    "is not accepted with strategy {name} in mode {mode}: a test call proves something only in a flow that Serin has published \
+                     into and no caller reaches yet"
+                ),
+            );
         }
-        match self.strategy {
-            Strategy::Pointer if self.pointer.is_none() => {
-                Err("pointer.table is missing: strategy pointer needs the id of the data table that the traffic cop reads".to_owned())
+        if self.strategy == Strategy::Pointer && self.pointer.is_none() {
+            refuse("pointer.table", "is missing: strategy pointer needs the id of the data table that the traffic cop reads".to_owned());
+        }
+        if self.strategy != Strategy::InFlow {
+            return;
+        }
+        match &self.outcomes {
+            None => refuse("outcomes", "are missing: strategy in-flow needs the id of the flow outcome of each branch".to_owned()),
+            Some(Outcomes { stable, canary }) if stable == canary => {
+                refuse("outcomes.canary", format!("`{canary}` is not accepted: it is the old branch's outcome too"));
             }
-            Strategy::InFlow => {
-                let Some(outcomes) = &self.outcomes else {
-                    return Err("outcomes are missing: strategy in-flow needs the id of the flow outcome of each branch".to_owned());
-                };
-                if outcomes.stable == outcomes.canary {
-                    return Err(format!("outcomes.canary `{}` is not accepted: it is the old branch's outcome too", outcomes.canary));
-                }
-                self.policy.needs_only(&["error", "containment"]).map_err(|metric| {
-                    format!(
-                        "a policy that needs {metric} is not accepted with strategy in-flow: a flow outcome tells whether a branch did its \
-                         work (`error` counts those that did not), and nothing else. Use rule sequential with metrics [{{name: error}}], or \
-                         rule consecutive"
-                    )
-                })
-            }
-            _ => Ok(()),
+            Some(_) => {}
+        }
+        for (at, metric) in self.policy.needs_besides(&["error", "containment"]) {
+            refuse(
+                &format!("policy.{at}"),
+                format!(
+                    "needs {metric}, which is not accepted with strategy in-flow: a flow outcome tells whether a branch did its work (`error` \
+                     counts those that did not), and nothing else. Use rule sequential with metrics [{{name: error}}], or rule consecutive"
+                ),
+            );
         }
     }
 }

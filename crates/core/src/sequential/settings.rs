@@ -241,12 +241,13 @@ impl Metric {
 
 /// What follows when a step's time is up and the evidence has not cleared it.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum OnCap {
-    /// Onward where nothing points to harm and the data could not have told more.
+    /// Up to the next weight, where nothing points to harm and the data could not have told more.
     #[default]
     Advance,
-    /// A person decides.
+    /// A person decides; the weight stays.
     Hold,
     /// Back to stable, without blame.
     Rollback,
