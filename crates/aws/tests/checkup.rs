@@ -1,4 +1,5 @@
 //! What an operator's tool asks of AWS, against a server that gives recorded answers.
+#![allow(clippy::unwrap_used, reason = "its helpers may fail loudly")]
 
 use axum::http::{HeaderMap, StatusCode};
 use serin_aws::Config;
