@@ -27,6 +27,33 @@ impl ParameterStore {
         format!("/genesys/canary/{}/{flow}/{leaf}", self.stage)
     }
 
+    /// Whether the percentage could be written: a parameter that is there is written without leave to overwrite it, which changes nothing.
+    /// `false` if there is none to try it on.
+    pub async fn may_write(&self) -> Result<bool, String> {
+        if self.heartbeat().await.map_err(|e| e.to_string())?.is_none() {
+            return Ok(false);
+        }
+        let name = format!("/genesys/canary/{}/heartbeat", self.stage);
+        let put =
+            self.client.put_parameter().name(&name).value("never written").r#type(ParameterType::String).overwrite(false).send().await;
+        match put {
+            Err(error) if error.as_service_error().is_some_and(|e| e.is_parameter_already_exists()) => Ok(true),
+            Err(error) => Err(format!("parameter {name}: {}", said(error))),
+            // It was deleted in between, and a heartbeat that nobody can read means stable, as before.
+            Ok(_) => Ok(true),
+        }
+    }
+
+    /// When a tick last visited every flow; `None` if none ever did.
+    pub async fn heartbeat(&self) -> Result<Option<Timestamp>, ParameterError> {
+        let name = format!("/genesys/canary/{}/heartbeat", self.stage);
+        match self.client.get_parameter().name(&name).send().await {
+            Ok(read) => Ok(read.parameter.and_then(|p| p.value).and_then(|value| value.parse().ok())),
+            Err(error) if error.as_service_error().is_some_and(|e| e.is_parameter_not_found()) => Ok(None),
+            Err(error) => Err(ParameterError { name, reason: said(error) }),
+        }
+    }
+
     async fn put(&self, name: String, value: &str, retry: bool) -> Result<i64, ParameterError> {
         let put = self.client.put_parameter().name(&name).value(value).r#type(ParameterType::String).overwrite(true);
         // A raise that was sent twice could land after somebody's lowering, so it is sent once. The next tick looks what became of it.

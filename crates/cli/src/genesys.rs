@@ -1,6 +1,7 @@
 //! Genesys Cloud, as the operator's tool sees it: signed in to only where a command needs it, and most do not.
 
 use anyhow::{Context, anyhow};
+use jiff::SignedDuration;
 use serin_aws::{Config, SecureParameter, WallClock};
 use serin_controller::pointer::is_foreign;
 use serin_controller::ports::{Flows, Pointer, RowError, Rows};
@@ -10,6 +11,18 @@ use serin_genesys::{Genesys, OAuthClient, Settings};
 /// The client that may publish, as the executor has it.
 pub(crate) type Client = Genesys<OAuthClient<SecureParameter>, WallClock>;
 
+/// How long somebody at a terminal waits for a publish job.
+const PUBLISHING: SignedDuration = SignedDuration::from_mins(2);
+
+/// Which of the two OAuth clients.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Key {
+    /// The evaluator's, which only looks.
+    Read,
+    /// The executor's.
+    Publish,
+}
+
 /// Where Genesys Cloud is, and where the key is kept.
 pub(crate) struct Place<'a> {
     pub(crate) aws: &'a Config,
@@ -18,12 +31,21 @@ pub(crate) struct Place<'a> {
 }
 
 impl Place<'_> {
-    /// The client; nothing is sent yet.
+    /// The client that may publish; nothing is sent yet.
     pub(crate) fn connect(&self) -> anyhow::Result<Client> {
-        let api = self.api.context("where Genesys Cloud is is not known: set GENESYS_API, such as https://api.mypurecloud.com")?;
+        self.connect_as(Key::Publish)
+    }
+
+    /// One of the two.
+    pub(crate) fn connect_as(&self, key: Key) -> anyhow::Result<Client> {
+        let key = match key {
+            Key::Read => "read",
+            Key::Publish => "publish",
+        };
+        let api = self.api.context("where Genesys Cloud is is not known: say --genesys-api https://api.mypurecloud.com (your region's), set GENESYS_API, or keep it in a context")?;
         let login = std::env::var("GENESYS_LOGIN").ok();
-        let settings = Settings::new(api, login.as_deref())?;
-        let secret = SecureParameter::new(self.aws, format!("/serin/{}/genesys/publish", self.stage));
+        let settings = Settings::new(api, login.as_deref())?.with_copy_patience(PUBLISHING);
+        let secret = SecureParameter::new(self.aws, format!("/serin/{}/genesys/{key}", self.stage));
         Ok(Genesys::new(settings, OAuthClient::kept_in(secret), WallClock)?)
     }
 

@@ -21,8 +21,8 @@ mod who;
 
 use clap::{Parser, Subcommand};
 use commands::{
-    act, adopt, completions, context, deploy, explain, gate, history, init, ledger, plan, preflight, replay, report, restrictions, retry,
-    start, status, validate,
+    act, adopt, completions, context, deploy, doctor, explain, gate, history, init, ledger, plan, preflight, replay, report, restrictions,
+    retry, schema, start, status, validate,
 };
 use failure::{Code, Failure, Outcome};
 use output::{Output, note};
@@ -84,6 +84,14 @@ enum Command {
     /// The weight rises at the next tick that finds the canary healthy. One yes is for one step, and taking calls back never waits
     /// for anybody.
     Approve(act::On),
+    /// Go on to the next step at the next tick, without waiting for more evidence
+    ///
+    /// What speaks against the canary still holds or rolls back: a failed verdict, missing measurements, a freeze.
+    Advance(act::Hastened),
+    /// Go on to 100 % at the next tick, without waiting for more evidence
+    ///
+    /// What speaks against the canary still holds or rolls back. The rollout bakes at 100 % as ever.
+    Promote(act::Hastened),
     /// End a rollout: calls go to stable at once
     Abort(act::On),
     /// End a rollout: calls go to stable at once, and the canary flow is put back
@@ -117,11 +125,18 @@ enum Command {
     /// Exit code 0 yes, 10 a rollout is not finished or another pipeline has its turn, 11 lockout after a rollback, 12 maintenance, freeze or
     /// stop, 20 could not tell within a second (a no).
     Gate(gate::Args),
+    /// Is everything there that a rollout needs, and is it well? 0 yes, 10 no
+    ///
+    /// Looks at permissions on both sides, clocks, schedules, regions, alarms, quotas, and whether ledger, parameters, rows and calls agree. What
+    /// nobody may look at is said to be unknown.
+    Doctor(doctor::Args),
     /// Several installations, accounts and organizations by name
     #[command(subcommand)]
     Context(context::Command),
     /// What a shell needs to complete command lines
     Completions(completions::Args),
+    /// The JSON Schema of the rollout file, for editors and checks
+    Schema,
 }
 
 #[tokio::main(flavor = "current_thread")]
@@ -152,10 +167,14 @@ async fn run(command: Command, place: &Place) -> Outcome {
         Command::Retry(args) => retry::run(&args, place).await,
         Command::History(args) => history::run(&args, place).await,
         Command::Report(args) => report::run(&args, place).await,
+        Command::Doctor(args) => doctor::run(&args, place).await,
+        Command::Schema => schema::run(place.output),
         Command::Completions(args) => completions::run(&args),
         Command::Pause(on) => act::run(&on, Action::Pause, place).await,
         Command::Resume(on) => act::run(&on, Action::Resume, place).await,
         Command::Approve(on) => act::run(&on, Action::Approve, place).await,
+        Command::Advance(asked) => act::hasten(&asked, Action::Advance, place).await,
+        Command::Promote(asked) => act::hasten(&asked, Action::Promote, place).await,
         Command::Abort(on) => act::run(&on, Action::Abort, place).await,
         Command::Rollback(on) => act::run(&on, Action::Rollback, place).await,
         Command::Intervene(asked) => act::to_one_side(&asked, place).await,

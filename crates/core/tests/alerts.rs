@@ -13,8 +13,8 @@ use serin_core::phase::{Advice, Event};
 use serin_core::rollout::{Actor, Cause, Plan, Rollout};
 use serin_core::weight::Weight;
 use std::collections::BTreeMap;
-use std::path::Path;
 use std::fmt::Write;
+use std::path::Path;
 
 fn at(minute: i64) -> Timestamp {
     "2026-11-20T09:00:00Z".parse::<Timestamp>().unwrap() + SignedDuration::from_mins(minute)

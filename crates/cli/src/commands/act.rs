@@ -39,6 +39,23 @@ pub(crate) struct Intervention {
     yes: bool,
 }
 
+#[derive(Debug, Args)]
+pub(crate) struct Hastened {
+    #[command(flatten)]
+    on: On,
+    /// Do not ask
+    #[arg(long, short)]
+    yes: bool,
+}
+
+/// On, without waiting for more evidence.
+pub(crate) async fn hasten(asked: &Hastened, action: Action, place: &Place) -> Outcome {
+    let to = if action == Action::Promote { "100 %" } else { "the next step" };
+    let what = format!("{} goes on to {to} at the next tick, before the evidence that its policy asks for is there.", asked.on.flow);
+    ask::confirm(asked.yes || asked.on.why.dry_run, &what)?;
+    run(&asked.on, action, place).await
+}
+
 /// All calls to one side.
 pub(crate) async fn to_one_side(asked: &Intervention, place: &Place) -> Outcome {
     match asked.to {

@@ -1,0 +1,15 @@
+//! `serin schema`: the JSON Schema of the rollout file.
+
+use crate::failure::{Code, Outcome};
+use crate::output::{Output, print};
+
+/// As it is published.
+const SCHEMA: &str = include_str!("../../../../docs/rollout.schema.json");
+
+pub(crate) fn run(output: Output) -> Outcome {
+    print(&match output {
+        Output::Yaml => serde_saphyr::to_string(&serde_json::from_str::<serde_json::Value>(SCHEMA)?)?,
+        Output::Table | Output::Json => SCHEMA.to_owned(),
+    })?;
+    Ok(Code::Done)
+}
