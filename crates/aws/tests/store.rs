@@ -105,7 +105,7 @@ async fn what_is_quarantined_is_so_until_the_entry_that_clears_it() {
 
     let clear = Event::QuarantineCleared { configuration: "1d0ced11".into(), reason: "mended".into() };
     let cleared = recorded(ledger.clone(), opened, flow.clone(), 0, clear).await.unwrap();
-    assert_eq!(ledger.load(&flow).await.unwrap(), cleared.book);
+    assert_eq!(ledger.load(&flow).await.unwrap().head_hash, cleared.book.head_hash);
     assert!(ledger.quarantined(&flow).await.unwrap().is_empty() && !ledger.is_quarantined(&flow, "1d0ced11").await.unwrap());
     assert_eq!(active(ledger.active().await.unwrap()), Some(before.clone()), "its visits are as they were");
     ledger.retire(&flow, before.revision).await.unwrap();

@@ -9,4 +9,5 @@ pub mod pointer;
 pub mod ports;
 mod preflight;
 pub mod record;
+pub mod rehearse;
 pub mod work;
