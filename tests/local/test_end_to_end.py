@@ -162,10 +162,10 @@ def test_a_rollout_file_that_is_wrong_is_refused_before_anything_is_written(play
     for line, word in cases.items():
         path.write_text(f"{good}{line}\n")
         refused = play.serin("start", str(path), "--reason", "a test", check=False)
-        assert refused.returncode == 1 and word in refused.stderr and "expected" in refused.stderr, refused.stderr
+        assert refused.returncode == 2 and word in refused.stderr and "rollout.yaml:" in refused.stderr, refused.stderr
     path.write_text(good.replace("[5, 25, 50]", "[5, 101]"))
     refused = play.serin("start", str(path), "--reason", "a test", check=False)
-    assert refused.returncode == 1 and "`101`" in refused.stderr and "from 0 to 100" in refused.stderr
+    assert refused.returncode == 2 and "`101`" in refused.stderr and "from 0 to 100" in refused.stderr
     assert play.serin("status").stdout.startswith("no flow is watched")
 
 
@@ -179,7 +179,7 @@ def test_the_gate_answers_pipelines(play):
     assert until(lambda: play.aws.tick("rollback-executor", play.genesys.now()) and events(play)[-1] == "RollbackFinished")
     assert play.serin("gate", demo.FLOW, check=False).returncode == 11
     refused = play.serin("start", str(stack.LOCAL / "demo" / "rollout-15.0.yaml"), "--reason", "again", check=False)
-    assert refused.returncode == 1 and "15 minutes" in refused.stderr
+    assert refused.returncode == 3 and "15 minutes" in refused.stderr
 
 
 def test_on_call_can_publish_a_rollback_request(play):

@@ -10,6 +10,7 @@ use serin_core::phase::{Event, Phase};
 use serin_core::policy::Mode;
 use serin_core::rollout::{Actor, Cause, FlowName, Rollout, Strategy};
 use serin_core::weight::Weight;
+use std::collections::BTreeSet;
 
 impl State {
     fn violated(&mut self, law: u8, what: String) {
@@ -156,7 +157,7 @@ impl State {
     /// The weight that a person told the rollout to rise to, if nothing came between that and the latest entry.
     fn told_to_rise(&self, flow: &FlowName) -> Option<Weight> {
         let (last, before) = self.books[flow].entries.split_last()?;
-        match &before.last()?.entry {
+        match &before.iter().rev().find(|s| !matches!(s.entry.event, Event::QuarantineCleared { .. }))?.entry {
             Entry { event: Event::Hastened { to, .. }, rollout, .. } if *rollout == last.entry.rollout => Some(*to),
             _ => None,
         }
@@ -186,6 +187,9 @@ impl State {
     /// What an overview shows of a flow is what its entries say.
     fn law_of_the_overview(&mut self, entry: &Entry, rollout: &Rollout) {
         let Some(shown) = self.books[&entry.flow].active.clone() else { return };
+        if matches!(entry.event, Event::QuarantineCleared { .. }) && rollout.phase.is_finished() {
+            return; // It is of the flow, and brings no ended rollout back.
+        }
         let why: String = entry.why.chars().take(LONGEST_WHY).collect();
         let recorded = (&rollout.id, rollout.phase.name(), rollout.phase_since, rollout.settled_weight(), entry.revision, &why);
         if (&shown.rollout, shown.phase.as_str(), shown.since, shown.weight, shown.revision, &shown.why) != recorded {
@@ -235,7 +239,7 @@ impl State {
     fn law_of_beginnings(&mut self, flow: &FlowName) {
         let (last, before) = self.books[flow].entries.split_last().expect("one was just recorded");
         let (last, configuration) = (last.entry.clone(), self.rollout(flow).and_then(|r| r.snapshot).map(|s| s.canary_hash));
-        let blamed = configuration.is_some_and(|c| self.quarantine.contains(&(flow.clone(), c)));
+        let blamed = configuration.is_some_and(|c| self.quarantine.contains_key(&(flow.clone(), c)));
         let rolled_back = before.iter().rev().find(|s| matches!(s.entry.event, Event::RollbackStarted { .. })).map(|s| s.entry.recorded_at);
         let previous: Vec<_> =
             before.iter().rev().take_while(|s| before.last().is_some_and(|b| b.entry.rollout == s.entry.rollout)).collect();
@@ -397,7 +401,7 @@ impl State {
         if let Err(broken) = verify(&book.entries, 0, Hash::genesis()) {
             self.violated(3, format!("{flow}: {broken}"));
         }
-        let mut configuration = None;
+        let (mut configuration, mut blamed) = (None, BTreeSet::new());
         for stored in &book.entries {
             match &stored.entry.event {
                 Event::SnapshotTaken { snapshot } => configuration = Some(snapshot.canary_hash.clone()),
@@ -405,13 +409,19 @@ impl State {
                 // A containment that was found without its reason blames nobody.
                 Event::RollbackStarted { cause } if !matches!(cause, Cause::FoundContained | Cause::Unproven { .. }) => {
                     self.exercise(10, "rolled back");
-                    let held = configuration.clone().is_some_and(|c| self.quarantine.contains(&(flow.clone(), c)));
-                    if !held {
-                        self.violated(10, format!("{flow}: {configuration:?} was rolled back and is not quarantined"));
-                    }
+                    blamed.insert(configuration.clone());
+                }
+                Event::QuarantineCleared { configuration, .. } => {
+                    self.exercise(10, "cleared");
+                    blamed.remove(&Some(configuration.clone()));
                 }
                 _ => {}
             }
+        }
+        let kept = self.quarantine.keys().filter(|(of, _)| of == flow).map(|(_, hash)| Some(hash.clone()));
+        let kept: BTreeSet<Option<String>> = kept.collect();
+        if kept != blamed {
+            self.violated(10, format!("{flow}: {blamed:?} were rolled back and not cleared since, and {kept:?} are quarantined"));
         }
         for call in 0..8 {
             let answer = self.answer(flow, &format!("conversation-{call}"));

@@ -2,7 +2,7 @@
 
 use super::{Process, State};
 use jiff::Timestamp;
-use serin_controller::ports::{ActiveFlow, Authority, Book, Commit, Hold, KnownGood, Lease, Ledger, LedgerError, Notice};
+use serin_controller::ports::{ActiveFlow, Authority, Book, Commit, Hold, KnownGood, Lease, Ledger, LedgerError, Notice, Quarantined};
 use serin_core::calendar::Restriction;
 use serin_core::ledger::{Archive, BrokenLedger, Hash, Head, StoredEntry};
 use serin_core::measurement::Window;
@@ -122,9 +122,14 @@ impl State {
         book.first = commit.first_revision as usize - 1;
         book.entries.push(stored);
         book.last_rollback = commit.last_rollback;
-        book.active = Some(commit.active);
+        if commit.active.is_some() {
+            book.active = commit.active;
+        }
         if let Some(configuration) = commit.quarantine {
-            self.quarantine.insert((commit.flow.clone(), configuration));
+            self.quarantine.insert((commit.flow.clone(), configuration), commit.entry.entry.rollout.clone());
+        }
+        if let Some(configuration) = commit.release {
+            self.quarantine.remove(&(commit.flow.clone(), configuration));
         }
         self.known_good.extend(commit.known_good);
         for notice in commit.notices {
@@ -143,7 +148,7 @@ impl Ledger for Process {
 
     async fn load(&self, flow: &FlowName) -> Result<Book, LedgerError> {
         let load = |s: &mut State| {
-            let book = s.book(flow);
+            let Some(book) = s.books.get(flow) else { return Ok(Book::empty()) };
             if let Some(broken) = &book.broken {
                 return Err(broken.clone().into());
             }
@@ -241,12 +246,12 @@ impl Ledger for Process {
     async fn retire(&self, flow: &FlowName, revision: u64) -> Result<(), LedgerError> {
         let end = |s: &mut State| {
             let book = s.book(flow);
-            match book.entries.len() as u64 == revision {
+            match book.active.as_ref().is_some_and(|active| active.revision == revision) {
                 true => {
                     book.active = None;
                     Ok(())
                 }
-                false => Err(lost(flow, "something was recorded")),
+                false => Err(lost(flow, "another rollout was opened")),
             }
         };
         self.step("ledger.retire", flow.as_str(), unavailable, end).await
@@ -288,13 +293,25 @@ impl Ledger for Process {
 
     async fn is_quarantined(&self, flow: &FlowName, configuration: &str) -> Result<bool, LedgerError> {
         let ask = |s: &mut State| {
-            let is = s.quarantine.contains(&(flow.clone(), configuration.to_owned()));
+            let is = s.quarantine.contains_key(&(flow.clone(), configuration.to_owned()));
             if is {
                 s.exercise(10, "quarantined asked for");
             }
             Ok(is)
         };
         self.step("ledger.is_quarantined", flow.as_str(), unavailable, ask).await
+    }
+
+    async fn quarantined(&self, flow: &FlowName) -> Result<Vec<Quarantined>, LedgerError> {
+        let recall = |s: &mut State| {
+            let of_flow = s.quarantine.iter().filter(|((of, _), _)| of == flow);
+            let read = |((_, hash), rollout): (&(FlowName, String), &String)| Quarantined {
+                configuration: hash.clone(),
+                rollout: rollout.clone(),
+            };
+            Ok(of_flow.map(read).collect())
+        };
+        self.step("ledger.quarantined", flow.as_str(), unavailable, recall).await
     }
 
     async fn known_good(&self, flow: &FlowName, genesys_flow: &str) -> Result<Vec<KnownGood>, LedgerError> {

@@ -100,8 +100,8 @@ pub struct State {
     pub outbox: BTreeMap<String, Notice>,
     /// Every notice that was ever recorded.
     pub recorded_notices: BTreeSet<String>,
-    /// Quarantined configurations.
-    pub quarantine: BTreeSet<(FlowName, String)>,
+    /// Quarantined configurations, and the rollouts that were taken back for them.
+    pub quarantine: BTreeMap<(FlowName, String), String>,
     /// Versions that proved healthy, oldest first.
     pub known_good: Vec<KnownGood>,
     /// Exports that were kept, by name.
@@ -178,7 +178,7 @@ impl World {
             books: BTreeMap::new(),
             outbox: BTreeMap::new(),
             recorded_notices: BTreeSet::new(),
-            quarantine: BTreeSet::new(),
+            quarantine: BTreeMap::new(),
             known_good: Vec::new(),
             exports: BTreeMap::new(),
             restrictions: Vec::new(),

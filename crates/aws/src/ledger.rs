@@ -17,9 +17,11 @@
 use crate::{Config, S3Exports, said};
 use aws_sdk_dynamodb::error::SdkError;
 use aws_sdk_dynamodb::operation::transact_write_items::TransactWriteItemsError;
-use aws_sdk_dynamodb::types::{AttributeValue, Put, TransactWriteItem, Update};
+use aws_sdk_dynamodb::types::{AttributeValue, Delete, Put, TransactWriteItem, Update};
 use jiff::{SignedDuration, Timestamp};
-use serin_controller::ports::{ActiveFlow, Authority, Book, Commit, Hold, KnownGood, Lease, Ledger, LedgerError, Notice, Topic};
+use serin_controller::ports::{
+    ActiveFlow, Authority, Book, Commit, Hold, KnownGood, Lease, Ledger, LedgerError, Notice, Quarantined, Topic,
+};
 use serin_core::calendar::{Restriction, When};
 use serin_core::ledger::{Archive, BrokenLedger, Hash, Head, StoredEntry};
 use serin_core::measurement::{Comparison, Counts, Queue, Times, Window};
@@ -320,7 +322,17 @@ impl Ledger for DynamoLedger {
     }
 
     async fn is_quarantined(&self, flow: &FlowName, configuration: &str) -> Result<bool, LedgerError> {
-        Ok(self.get(flow_key(flow), format!("QUARANTINE#{configuration}")).await?.is_some())
+        Ok(self.get(flow_key(flow), quarantine_key(configuration)).await?.is_some())
+    }
+
+    async fn quarantined(&self, flow: &FlowName) -> Result<Vec<Quarantined>, LedgerError> {
+        let items = self.query(flow_key(flow), quarantine_key(""), quarantine_key("~")).await?;
+        let read = |item: &Item| {
+            let sk = string(item, "sk")?;
+            let configuration = sk.strip_prefix(&quarantine_key("")).unwrap_or(&sk).to_owned();
+            Ok(Quarantined { configuration, rollout: string(item, "rollout").unwrap_or_default() })
+        };
+        items.iter().map(read).collect()
     }
 
     async fn known_good(&self, flow: &FlowName, genesys_flow: &str) -> Result<Vec<KnownGood>, LedgerError> {
@@ -436,12 +448,19 @@ impl DynamoLedger {
         entry.insert("entry".into(), text(&commit.entry.bytes));
         items.push(self.put(entry, true)?);
 
-        items.push(self.put(active(&commit.active), false)?);
+        if let Some(flow) = &commit.active {
+            items.push(self.put(active(flow), false)?);
+        }
 
         if let Some(hash) = &commit.quarantine {
-            let mut item = key(pk.clone(), format!("QUARANTINE#{hash}"));
+            let mut item = key(pk.clone(), quarantine_key(hash));
             item.insert("rollout".into(), text(&commit.entry.entry.rollout));
             items.push(self.put(item, false)?);
+        }
+        if let Some(hash) = &commit.release {
+            let delete = Delete::builder().table_name(&self.table).set_key(Some(key(pk.clone(), quarantine_key(hash))));
+            let delete = delete.build().map_err(|e| LedgerError::Unavailable(e.to_string()))?;
+            items.push(TransactWriteItem::builder().delete(delete).build());
         }
         for KnownGood { flow, version, hash, healthy_at } in &commit.known_good {
             let at = healthy_at.as_millisecond();
@@ -465,7 +484,8 @@ impl DynamoLedger {
     /// The head moves only from the revision and the fence that were read; a lease holder must also still be named as owner.
     fn head(&self, commit: &Commit) -> Result<TransactWriteItem, LedgerError> {
         let entry = &commit.entry.entry;
-        let mut sets = "SET revision = :next, head_hash = :hash, first_revision = :first, phase = :phase, rollout = :rollout, schema_version = :schema".to_owned();
+        let mut sets =
+            "SET revision = :next, head_hash = :hash, first_revision = :first, rollout = :rollout, schema_version = :schema".to_owned();
         let update = Update::builder()
             .table_name(&self.table)
             .set_key(Some(key(flow_key(&commit.flow), "HEAD".into())))
@@ -473,9 +493,15 @@ impl DynamoLedger {
             .expression_attribute_values(":next", int(entry.revision as i64))
             .expression_attribute_values(":hash", text(commit.entry.hash().as_str()))
             .expression_attribute_values(":first", int(commit.first_revision as i64))
-            .expression_attribute_values(":phase", text(&commit.active.phase))
             .expression_attribute_values(":rollout", text(&entry.rollout))
             .expression_attribute_values(":schema", int(i64::from(entry.schema)));
+        let update = match &commit.active {
+            Some(active) => {
+                sets.push_str(", phase = :phase");
+                update.expression_attribute_values(":phase", text(&active.phase))
+            }
+            None => update,
+        };
         let update = match commit.last_rollback {
             Some(at) => {
                 sets.push_str(", last_rollback = :rollback");
@@ -595,6 +621,10 @@ fn flow_key(flow: &FlowName) -> String {
 
 fn entry_key(revision: u64) -> String {
     format!("ENTRY#{revision:012}")
+}
+
+fn quarantine_key(configuration: &str) -> String {
+    format!("QUARANTINE#{configuration}")
 }
 
 fn good_key(genesys_flow: &str) -> String {

@@ -6,11 +6,11 @@
 
 use jiff::{SignedDuration, Timestamp};
 use serin_aws::DynamoLedger;
-use serin_controller::ports::{Authority, Ledger, LedgerError};
+use serin_controller::ports::{ActiveFlow, Authority, Ledger, LedgerError, Quarantined};
 use serin_controller::record::{Opened, Record, open, record};
 use serin_core::ledger::{Hash, verify};
 use serin_core::phase::Event;
-use serin_core::rollout::{Actor, FlowName, Plan};
+use serin_core::rollout::{Actor, Cause, FlowName, Plan, Snapshot};
 use serin_core::weight::Weight;
 use std::collections::BTreeSet;
 use std::fmt::Debug;
@@ -70,6 +70,48 @@ async fn recorded(ledger: DynamoLedger, opened: Opened, flow: FlowName, writer: 
     record(&ledger, &flow, &opened, authority, entry).await
 }
 
+fn plan(flow: &FlowName) -> Box<Plan> {
+    let plan = format!(
+        r#"{{"flow":"{flow}","stable":{{"flow_id":"s"}},"canary":{{"flow_id":"c","version":"15.0"}},"policy":{{"steps":[5,25]}}}}"#
+    );
+    serde_json::from_str(&plan).unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+#[ignore = "needs a DynamoDB: tests/local/test_races.py starts one and runs it"]
+async fn what_is_quarantined_is_so_until_the_entry_that_clears_it() {
+    let (ledger, flow, now) = store("quarantine").await;
+    let lease = ledger.lease(&flow, "the first", now, now + A_MINUTE).await.unwrap();
+    ledger.release(&flow, &lease).await.unwrap();
+    let snapshot = Snapshot { canary_hash: "1d0ced11".into(), ..Snapshot::default() };
+    let cause = Cause::Requested { by: "sam".into(), reason: "complaints".into() };
+    let story = [
+        Event::Requested { plan: plan(&flow) },
+        Event::SnapshotTaken { snapshot },
+        Event::Prepared { canary_version: "15.0".into() },
+        Event::StepStarted { weight: Weight::try_from(5.0).unwrap(), base_version: 1 },
+        Event::RollbackStarted { cause },
+        Event::RollbackFinished { version: "13.0".into() },
+    ];
+    let mut opened = open(&ledger, &flow).await.unwrap();
+    for event in story {
+        opened = recorded(ledger.clone(), opened, flow.clone(), 0, event).await.unwrap();
+    }
+    let kept = ledger.quarantined(&flow).await.unwrap();
+    let rollout = opened.rollout.clone().unwrap().id;
+    assert_eq!(kept, [Quarantined { configuration: "1d0ced11".into(), rollout }]);
+    let active = |all: Vec<ActiveFlow>| all.into_iter().find(|active| active.flow == flow);
+    let before = active(ledger.active().await.unwrap()).unwrap();
+
+    let clear = Event::QuarantineCleared { configuration: "1d0ced11".into(), reason: "mended".into() };
+    let cleared = recorded(ledger.clone(), opened, flow.clone(), 0, clear).await.unwrap();
+    assert_eq!(ledger.load(&flow).await.unwrap().head_hash, cleared.book.head_hash);
+    assert!(ledger.quarantined(&flow).await.unwrap().is_empty() && !ledger.is_quarantined(&flow, "1d0ced11").await.unwrap());
+    assert_eq!(active(ledger.active().await.unwrap()), Some(before.clone()), "its visits are as they were");
+    ledger.retire(&flow, before.revision).await.unwrap();
+    assert_eq!(active(ledger.active().await.unwrap()), None);
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 #[ignore = "needs a DynamoDB: tests/local/test_races.py starts one and runs it"]
 async fn of_fifty_entries_on_one_revision_one_is_recorded() {
@@ -78,12 +120,8 @@ async fn of_fifty_entries_on_one_revision_one_is_recorded() {
     let lease = ledger.lease(&flow, "the first", now, now + A_MINUTE).await.unwrap();
     ledger.release(&flow, &lease).await.unwrap();
     let weight = Weight::try_from(5.0).unwrap();
-    let plan = format!(
-        r#"{{"flow":"{flow}","stable":{{"flow_id":"s"}},"canary":{{"flow_id":"c","version":"15.0"}},"policy":{{"steps":[5,25]}}}}"#
-    );
-    let plan: Plan = serde_json::from_str(&plan).unwrap();
     let opening = [
-        Event::Requested { plan: Box::new(plan) },
+        Event::Requested { plan: plan(&flow) },
         Event::Prepared { canary_version: "15.0".into() },
         Event::StepStarted { weight, base_version: 1 },
     ];

@@ -21,8 +21,8 @@ mod who;
 
 use clap::{Parser, Subcommand};
 use commands::{
-    act, adopt, completions, context, deploy, doctor, explain, gate, history, init, ledger, plan, preflight, replay, report, restrictions,
-    retry, schema, start, status, validate,
+    act, adopt, completions, context, deploy, doctor, explain, gate, history, init, ledger, plan, preflight, quarantine, replay, report,
+    restrictions, retry, schema, start, status, validate,
 };
 use failure::{Code, Failure, Outcome};
 use output::{Output, note};
@@ -102,6 +102,8 @@ enum Command {
     Retry(retry::Args),
     /// Say that things were put right by hand after NeedsHuman
     Clear(act::On),
+    /// Let a configuration be rolled out again that was rolled back
+    ClearQuarantine(quarantine::Args),
     /// Times in which errors are expected
     #[command(subcommand)]
     Maintenance(restrictions::Maintenance),
@@ -179,6 +181,7 @@ async fn run(command: Command, place: &Place) -> Outcome {
         Command::Rollback(on) => act::run(&on, Action::Rollback, place).await,
         Command::Intervene(asked) => act::to_one_side(&asked, place).await,
         Command::Clear(on) => act::run(&on, Action::Clear, place).await,
+        Command::ClearQuarantine(args) => quarantine::run(&args, place).await,
         Command::Maintenance(what) => restrictions::maintenance(what, place).await,
         Command::Freeze(period) => restrictions::restrict(Kind::Freeze, period, place).await,
         Command::StopAll(asked) => restrictions::stop_all(&asked, place).await,

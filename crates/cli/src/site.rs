@@ -1,17 +1,19 @@
 //! Where a command works: stage, account, region, organization; by flags, then the environment, then the context, then defaults.
 
 use crate::contexts::{Context, Contexts};
-use crate::failure::Failure;
+use crate::failure::{Code, Failure, Outcome};
 use crate::genesys;
 use crate::output::{Output, note};
 use crate::who;
 use anyhow::anyhow;
 use clap::Args;
 use jiff::Timestamp;
+use serde_json::json;
 use serin_aws::{Config, DynamoLedger, ParameterStore, SnsNotifier};
 use serin_controller::intervene::Request;
 use serin_controller::outbox;
 use serin_controller::ports::Ledger;
+use serin_controller::rehearse::Rehearsal;
 use std::str::FromStr;
 
 /// The options that every command has.
@@ -147,6 +149,16 @@ impl Site {
     pub(crate) async fn request(&self, why: &Why) -> Request {
         let by = who::asks(&self.aws, why.by.as_deref()).await;
         Request { by, reason: why.reason.clone(), now: self.now, stage: self.stage.clone(), holder: None }
+    }
+
+    /// Says what would have been done.
+    pub(crate) fn would<L, P, R>(&self, rehearsal: &Rehearsal<'_, L, P, R>) -> Outcome {
+        let would = rehearsal.would();
+        self.output.tell("DryRun", &json!({"would": would}), || match would.is_empty() {
+            true => "nothing would be changed".to_owned(),
+            false => format!("{}\nnothing was changed", would.join("\n")),
+        })?;
+        Ok(Code::Done)
     }
 
     /// Publishes what was recorded, and wakes the executor. What cannot be published from here is at the next tick.

@@ -856,7 +856,7 @@ async fn under_lease<L: Ledger, P: Parameters, A: Rows, N, C: Clock>(
     }
     project(ports, visit, lease, now).await?;
     if visit.active.visit_until.is_some_and(|until| now > until) && visit.is_settled(&tick.stage) {
-        ports.ledger.retire(&flow, visit.opened.book.revision).await?;
+        ports.ledger.retire(&flow, visit.active.revision).await?;
     }
     Ok(())
 }

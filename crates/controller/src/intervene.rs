@@ -1,7 +1,7 @@
 //! What people and pipelines ask for: start, pause, resume, abort, roll back, clear; and the gate's question.
 
 use crate::contain::{ContainError, Target, contain};
-use crate::ports::{Authority, Clock, Hold, Ledger, LedgerError, Parameters, Rows};
+use crate::ports::{Authority, Clock, Hold, Ledger, LedgerError, Parameters, Quarantined, Rows};
 use crate::record::{Opened, Record, leased, open, record};
 use jiff::{SignedDuration, Timestamp};
 use serin_core::calendar::{Kind, Restriction, When, in_force};
@@ -480,6 +480,44 @@ pub async fn lift(ledger: &impl Ledger, id: &str, request: &Request) -> Result<O
     ended.ended = Some(format!("{}: {}", request.by, request.reason));
     ledger.restrict(&ended).await?;
     Ok(Some(ended))
+}
+
+/// Characters of a configuration's hash that name it.
+const SHORTEST_NAME: usize = 8;
+
+/// Lets a configuration be rolled out again that was taken back: the one whose hash begins so, or the only one there is. Returns its hash.
+pub async fn clear_quarantine(
+    ledger: &impl Ledger,
+    clock: &impl Clock,
+    flow: &FlowName,
+    configuration: Option<&str>,
+    request: &Request,
+) -> Result<String, InterventionError> {
+    let opened = open(ledger, flow).await?;
+    let kept = ledger.quarantined(flow).await?;
+    let configuration = one_of(&kept, configuration).map_err(|why| InterventionError::Refused(format!("flow {flow}: {why}")))?;
+    let reason = format!("quarantine cleared by {}: {}", request.by, request.reason);
+    let event = Event::QuarantineCleared { configuration: configuration.clone(), reason };
+    under_lease(ledger, clock, flow, &opened, request, event).await?;
+    Ok(configuration)
+}
+
+/// The one that is meant.
+fn one_of(kept: &[Quarantined], configuration: Option<&str>) -> Result<String, String> {
+    let begins = |hash: &str, name: &str| hash == name || (name.len() >= SHORTEST_NAME && hash.starts_with(name));
+    let meant: Vec<&Quarantined> = kept.iter().filter(|one| configuration.is_none_or(|name| begins(&one.configuration, name))).collect();
+    let named =
+        |all: &[&Quarantined]| all.iter().map(|one| format!("{} ({})", one.configuration, one.rollout)).collect::<Vec<_>>().join(", ");
+    match (meant.as_slice(), configuration) {
+        ([one], _) => Ok(one.configuration.clone()),
+        ([], _) if kept.is_empty() => Err("no configuration is quarantined".to_owned()),
+        ([], name) => Err(format!(
+            "no configuration that is quarantined begins with `{}`, of which {SHORTEST_NAME} characters are wanted; these are: {}",
+            name.unwrap_or_default(),
+            named(&kept.iter().collect::<Vec<_>>())
+        )),
+        (several, _) => Err(format!("say which of those that are quarantined: {}", named(several))),
+    }
 }
 
 /// The one stop of a stage.

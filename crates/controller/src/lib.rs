@@ -10,4 +10,5 @@ pub mod pointer;
 pub mod ports;
 pub mod preflight;
 pub mod record;
+pub mod rehearse;
 pub mod work;

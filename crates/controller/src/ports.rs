@@ -121,18 +121,29 @@ pub struct Commit {
     pub authority: Authority,
     /// The entry.
     pub entry: StoredEntry,
-    /// How the flow stands after it, for ticks and overviews.
-    pub active: ActiveFlow,
+    /// How the flow stands after it, for ticks and overviews; `None` leaves it as it is.
+    pub active: Option<ActiveFlow>,
     /// First revision of the rollout.
     pub first_revision: u64,
     /// When the last rollback of this flow began.
     pub last_rollback: Option<Timestamp>,
     /// A configuration that must not be rolled out again, by hash.
     pub quarantine: Option<String>,
+    /// A configuration that may be rolled out again, by hash.
+    pub release: Option<String>,
     /// What proved healthy.
     pub known_good: Vec<KnownGood>,
     /// What to tell.
     pub notices: Vec<Notice>,
+}
+
+/// A configuration that must not run again.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Quarantined {
+    /// Its hash.
+    pub configuration: String,
+    /// The rollout that was taken back for it.
+    pub rollout: String,
 }
 
 /// A version that proved healthy. The registry of them only grows.
@@ -218,7 +229,7 @@ pub trait Ledger {
     fn release_hold(&self, flow: &FlowName, holder: &str) -> impl Future<Output = Result<bool, LedgerError>>;
     /// Appends an entry with all that belongs to it, or nothing. A commit that already stands (same bytes) succeeds.
     fn commit(&self, commit: Commit) -> impl Future<Output = Result<(), LedgerError>>;
-    /// Ends the visits of a flow whose rollout has ended, unless something was recorded since `revision`.
+    /// Ends the visits of a flow whose rollout has ended, unless another was opened since it was listed with `revision`.
     fn retire(&self, flow: &FlowName, revision: u64) -> impl Future<Output = Result<(), LedgerError>>;
     /// Recorded windows of a rollout that start at or after `from`.
     fn windows(&self, flow: &FlowName, rollout: &str, from: Timestamp) -> impl Future<Output = Result<Vec<Window>, LedgerError>>;
@@ -230,6 +241,8 @@ pub trait Ledger {
     fn record_windows(&self, flow: &FlowName, rollout: &str, windows: &[Window]) -> impl Future<Output = Result<(), LedgerError>>;
     /// Whether a configuration is quarantined.
     fn is_quarantined(&self, flow: &FlowName, configuration: &str) -> impl Future<Output = Result<bool, LedgerError>>;
+    /// What is quarantined of a flow.
+    fn quarantined(&self, flow: &FlowName) -> impl Future<Output = Result<Vec<Quarantined>, LedgerError>>;
     /// What proved healthy of a Genesys flow, latest first.
     fn known_good(&self, flow: &FlowName, genesys_flow: &str) -> impl Future<Output = Result<Vec<KnownGood>, LedgerError>>;
     /// Keeps the export of a version for the day Genesys Cloud has lost it; where, or `None` if nothing is there to keep exports in.

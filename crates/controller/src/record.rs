@@ -131,6 +131,12 @@ fn transaction(
         None => entry.revision,
         Some(_) => book.entries.first().map_or(entry.revision, |first| first.entry.revision),
     };
+    let cleared = match &entry.event {
+        Event::QuarantineCleared { configuration, .. } => Some(configuration.clone()),
+        _ => None,
+    };
+    // Whoever clears what an ended rollout left does not have its parameters repaired for another day.
+    let visited = cleared.is_none() || !after.phase.is_finished();
     let mut notices = Vec::new();
     if changed || matches!(entry.event, Event::Advised { .. } | Event::RollbackWithheld { .. } | Event::LedAround { .. }) {
         notices.push(alert(after, &book.entries, stored));
@@ -143,7 +149,7 @@ fn transaction(
         base_revision: book.revision,
         authority,
         entry: stored.clone(),
-        active: ActiveFlow {
+        active: visited.then(|| ActiveFlow {
             flow: flow.clone(),
             rollout: after.id.clone(),
             phase: after.phase.name().to_owned(),
@@ -153,11 +159,12 @@ fn transaction(
             why: entry.why.chars().take(LONGEST_WHY).collect(),
             // `NeedsHuman` is visited until a person clears it.
             visit_until: after.phase.is_finished().then(|| entry.at + RECONCILED_FOR),
-        },
+        }),
         first_revision,
         // The lockout is the wall clock's, whatever clock the rollout runs by.
         last_rollback: if rolls_back { Some(entry.recorded_at) } else { book.last_rollback },
         quarantine: blamed(&entry.event).then(|| after.snapshot.as_ref().map(|s| s.canary_hash.clone())).flatten(),
+        release: cleared,
         known_good: known_good(after, entry),
         notices,
     }

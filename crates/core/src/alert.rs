@@ -355,6 +355,7 @@ fn words(rollout: &Rollout, event: &Event) -> (&'static str, Severity, String, &
         Event::SnapshotTaken { .. }
         | Event::Prepared { .. }
         | Event::Hastened { .. }
+        | Event::QuarantineCleared { .. }
         | Event::WeightApplied { .. }
         | Event::FinalizeStarted { .. }
         | Event::StablePublished { .. }

@@ -234,6 +234,13 @@ pub enum Event {
         /// What they say.
         reason: String,
     },
+    /// A person lets a configuration run again that was taken back.
+    QuarantineCleared {
+        /// Its hash.
+        configuration: String,
+        /// What they say.
+        reason: String,
+    },
 }
 
 /// What takes the calls around the canary where its parameters cannot.
@@ -303,6 +310,7 @@ impl Event {
             Event::Contaminated { .. } => "Contaminated",
             Event::HumanNeeded { .. } => "HumanNeeded",
             Event::Cleared { .. } => "Cleared",
+            Event::QuarantineCleared { .. } => "QuarantineCleared",
         }
     }
 
@@ -409,6 +417,8 @@ impl Phase {
                 Ok(Aborted)
             }
             (Stepping { .. } | AwaitingApproval { .. } | Paused { .. } | Baking, Event::Contaminated { .. }) => Ok(Contaminated),
+            // It is the flow's, and changes nothing of any rollout.
+            (_, Event::QuarantineCleared { .. }) => Ok(self),
             _ => Err(IllegalTransition { phase: Some(self), event: event.name() }),
         }
     }

@@ -15,7 +15,7 @@ use serin_core::weight::Weight;
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 
-const STORIES: [&str; 6] = ["traffic-cop", "pointer", "in-flow", "publish-watch", "ways-back", "hastened"];
+const STORIES: [&str; 7] = ["traffic-cop", "pointer", "in-flow", "publish-watch", "ways-back", "hastened", "quarantine"];
 
 fn path(name: &str, kind: &str) -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/ledgers").join(format!("{name}.{kind}"))
@@ -428,6 +428,20 @@ fn story(name: &str) -> Vec<(u64, String)> {
             book.asked(Event::Hastened { to: Weight::FULL, reason: reason() });
             book.raise(100.0, 3);
             book.finalize();
+        }
+        "quarantine" => {
+            // Cleared while its rollout is put back, after that, and in the midst of another.
+            let clear = |configuration: &str| Event::QuarantineCleared { configuration: text(configuration), reason: reason() };
+            book.begin(two_flows.clone());
+            book.raise(5.0, 1);
+            book.breach(false, Proof::InARow(2));
+            book.asked(clear("c"));
+            book.restore();
+            book.asked(clear("d"));
+            book.begin(two_flows);
+            book.raise(5.0, 3);
+            book.asked(clear("e"));
+            book.asked(Event::Aborted { reason: reason() });
         }
         _ => panic!("no story {name}"),
     }

@@ -74,6 +74,7 @@ fn alphabet() -> Vec<Event> {
         Event::Contaminated { reason: text() },
         Event::HumanNeeded { reason: text() },
         Event::Cleared { reason: text() },
+        Event::QuarantineCleared { configuration: text(), reason: text() },
     ];
     for points in [0, 1, 500, 2500, 5000, 10_000] {
         all.push(Event::StepStarted { weight: weight(points), base_version: 3 });
@@ -277,7 +278,8 @@ proptest! {
         }
         // A person's word is for one rise, from the step it was said at.
         if let Some(hastened) = &rollout.hastened {
-            let told = entries.iter().rfind(|s| !matches!(s.entry.event, Event::Advised { .. })).map(|s| &s.entry.event);
+            let besides = |event: &Event| matches!(event, Event::Advised { .. } | Event::QuarantineCleared { .. });
+            let told = entries.iter().rfind(|s| !besides(&s.entry.event)).map(|s| &s.entry.event);
             prop_assert!(matches!(told, Some(Event::Hastened { to, .. }) if *to == hastened.to), "{told:?}");
             prop_assert!(matches!(rollout.phase, Phase::Stepping { weight } if weight < hastened.to), "{}", rollout.phase);
         }

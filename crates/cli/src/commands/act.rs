@@ -7,6 +7,7 @@ use clap::{Args, ValueEnum};
 use serde_json::json;
 use serin_aws::WallClock;
 use serin_controller::intervene::{Action, intervene};
+use serin_controller::rehearse::Rehearsal;
 use serin_core::rollout::{FlowName, Rollout};
 
 /// On what.
@@ -73,7 +74,13 @@ pub(crate) async fn to_one_side(asked: &Intervention, place: &Place) -> Outcome 
 pub(crate) async fn run(on: &On, action: Action, place: &Place) -> Outcome {
     let site = place.connect().await?;
     let request = site.request(&on.why).await;
-    let rollout = intervene(&site.ledger, &site.parameters, &site.genesys(), &WallClock, &on.flow, action, &request).await?;
+    let genesys = site.genesys();
+    if on.why.dry_run {
+        let rehearsal = Rehearsal::new(&site.ledger, &site.parameters, &genesys);
+        intervene(&rehearsal, &rehearsal, &rehearsal, &WallClock, &on.flow, action, &request).await?;
+        return site.would(&rehearsal);
+    }
+    let rollout = intervene(&site.ledger, &site.parameters, &genesys, &WallClock, &on.flow, action, &request).await?;
     told(&site, &rollout).await
 }
 

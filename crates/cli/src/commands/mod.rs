@@ -13,6 +13,7 @@ pub(crate) mod init;
 pub(crate) mod ledger;
 pub(crate) mod plan;
 pub(crate) mod preflight;
+pub(crate) mod quarantine;
 pub(crate) mod replay;
 pub(crate) mod report;
 pub(crate) mod restrictions;

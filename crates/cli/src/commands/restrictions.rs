@@ -11,6 +11,7 @@ use serde::Serialize;
 use serin_aws::WallClock;
 use serin_controller::intervene::{STOP, lift, stop_all as stop_all_of};
 use serin_controller::ports::Ledger;
+use serin_controller::rehearse::Rehearsal;
 use serin_core::calendar::{Kind, Restriction, WeekTime, When};
 use serin_core::rollout::FlowName;
 
@@ -108,6 +109,12 @@ pub(crate) async fn restrict(kind: Kind, period: Period, place: &Place) -> Outco
     let by = site.request(&period.why).await.by;
     let id = format!("{}-{}", kind.name(), site.now.as_millisecond());
     let restriction = Restriction { id, kind, flow: period.flow, when, reason: period.why.reason, by, ended: None };
+    if period.why.dry_run {
+        let genesys = site.genesys();
+        let rehearsal = Rehearsal::new(&site.ledger, &site.parameters, &genesys);
+        rehearsal.restrict(&restriction).await?;
+        return site.would(&rehearsal);
+    }
     site.ledger.restrict(&restriction).await?;
     site.output.tell("Restriction", &restriction, || {
         format!("{restriction}\n`serin maintenance end {} --reason …` ends it before its time", restriction.id)
@@ -128,8 +135,14 @@ async fn list(site: &Site) -> Outcome {
 }
 
 async fn end(site: &Site, id: &str, why: &Why) -> Outcome {
-    let ended = lift(&site.ledger, id, &site.request(why).await).await?;
-    let ended = ended.ok_or_else(|| Failure::refused(anyhow!("there is no {id}; `serin maintenance list` shows what is set")))?;
+    let missing = || Failure::refused(anyhow!("there is no {id}; `serin maintenance list` shows what is set"));
+    if why.dry_run {
+        let genesys = site.genesys();
+        let rehearsal = Rehearsal::new(&site.ledger, &site.parameters, &genesys);
+        lift(&rehearsal, id, &site.request(why).await).await?.ok_or_else(missing)?;
+        return site.would(&rehearsal);
+    }
+    let ended = lift(&site.ledger, id, &site.request(why).await).await?.ok_or_else(missing)?;
     site.output.tell("Restriction", &ended, || format!("{id} has ended"))?;
     Ok(Code::Done)
 }
@@ -167,7 +180,13 @@ pub(crate) async fn stop_all(asked: &StopAll, place: &Place) -> Outcome {
         site.stage
     );
     ask::confirm(asked.yes || asked.why.dry_run, &what)?;
-    let done = stop_all_of(&site.ledger, &site.parameters, &site.genesys(), &WallClock, &site.request(&asked.why).await).await?;
+    let genesys = site.genesys();
+    if asked.why.dry_run {
+        let rehearsal = Rehearsal::new(&site.ledger, &site.parameters, &genesys);
+        stop_all_of(&rehearsal, &rehearsal, &rehearsal, &WallClock, &site.request(&asked.why).await).await?;
+        return site.would(&rehearsal);
+    }
+    let done = stop_all_of(&site.ledger, &site.parameters, &genesys, &WallClock, &site.request(&asked.why).await).await?;
     site.publish().await;
     let items = done.into_iter().map(|(flow, stopped)| match stopped {
         Ok(rollout) => Stopped { flow, rollout: Some(rollout.id), phase: Some(rollout.phase.to_string()), error: None },

@@ -8,6 +8,7 @@ use crate::site::{Place, Site, Why};
 use serde_json::json;
 use serin_aws::WallClock;
 use serin_controller::intervene::{Request, start};
+use serin_controller::rehearse::Rehearsal;
 use serin_core::policy::LowVolume;
 use serin_core::rollout::Plan;
 use std::path::PathBuf;
@@ -63,6 +64,12 @@ pub(crate) async fn run(args: &Args, place: &Place) -> Outcome {
 pub(crate) async fn open(site: &Site, plan: Plan, turn: &Turn, why: &Why) -> Outcome {
     let request = Request { holder: turn.holder(), ..site.request(why).await };
     let (flow, expected) = (plan.flow.clone(), plan::expected(&plan.policy));
+    if why.dry_run {
+        let genesys = site.genesys();
+        let rehearsal = Rehearsal::new(&site.ledger, &site.parameters, &genesys);
+        start(&rehearsal, &rehearsal, &WallClock, plan, &request).await?;
+        return site.would(&rehearsal);
+    }
     let id = start(&site.ledger, &site.parameters, &WallClock, plan, &request).await?;
     site.publish().await;
     site.output.tell("Rollout", &json!({"flow": flow, "rollout": id, "phase": "Preparing", "weight": 0, "expected": expected}), || {
