@@ -159,6 +159,19 @@ fn a_freeze_a_hand_and_a_publication_go_before_what_was_hastened() {
 }
 
 #[test]
+fn a_pause_takes_back_what_was_hastened() {
+    let mut stage = at_5_percent("15.0", Mode::Act);
+    for action in [Action::Advance, Action::Pause, Action::Resume] {
+        asks(&stage, action);
+    }
+    for _ in 0..3 {
+        stage.minute();
+        assert_eq!(weight(&stage), 5.0, "{}", stage.story());
+    }
+    stage.assert_lawful();
+}
+
+#[test]
 fn where_nothing_can_be_hastened_it_says_what_to_do_instead() {
     let mut stage = Stage::new(&[FLOW]);
     assert!(matches!(stage.person(FLOW, Action::Advance).unwrap(), Err(InterventionError::Refused(why)) if why.contains("has no rollout")));
