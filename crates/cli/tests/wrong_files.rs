@@ -1,4 +1,4 @@
-//! What a person is told whose rollout file is not accepted: every message as a whole, in `wrong.txt`.
+//! What a person is told whose rollout file is not accepted: every message as a whole, in `wrong.txt`, and exit code 2.
 //!
 //! `UPDATE_SNAPSHOTS=1` writes it anew; read the difference as somebody who has five minutes and never saw the source.
 #![allow(clippy::unwrap_used)]
@@ -16,7 +16,7 @@ fn told(folder: &Path, file: &str) -> String {
     let mut serin = Command::new(env!("CARGO_BIN_EXE_serin"));
     let output = serin.args(["validate", file]).current_dir(folder).env_remove("SERIN_STAGE").output().unwrap();
     let (out, said) = (String::from_utf8(output.stdout).unwrap(), String::from_utf8(output.stderr).unwrap());
-    assert!(!output.status.success() && output.status.code().is_some(), "{file} is accepted: {out}{said}");
+    assert_eq!(output.status.code(), Some(2), "{file}: {out}{said}");
     assert!(out.is_empty() && !said.contains("panicked"), "{file}: {out}{said}");
     said
 }
