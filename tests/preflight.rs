@@ -187,7 +187,7 @@ fn a_look_from_outside_finds_what_a_rollout_would_and_writes_nothing() {
         let mut state = stage.world.state();
         state.found.missing = vec!["architect:job:create".into()];
         state.found.region = Some("eu-west-1");
-        state.quarantine.insert((name(FLOW), "better".into()));
+        state.quarantine.insert((name(FLOW), "better".into()), "r-20261120-1".into());
     }
     let problems = stage.look(&plan()).unwrap().problems;
     let found = ["lives in eu-west-1", "architect:job:create", "is quarantined: roll out a changed one"];

@@ -26,7 +26,7 @@ fn reference() -> String {
     for (name, command) in leaves(&cli, "serin") {
         let _ = write!(text, "\n## {name}\n\n{}\n\n", said(command));
         let usage = command.clone().render_usage().to_string();
-        let _ = writeln!(text, "```\n{}\n```\n", usage.trim_start_matches("Usage: ").replace("[OPTIONS] ", "[OPTIONS] "));
+        let _ = writeln!(text, "```\n{}\n```\n", usage.trim_start_matches("Usage: "));
         options(&mut text, command.get_arguments().filter(|arg| !is_clap(arg) && !arg.is_global_set()));
     }
     text.trim_end().to_owned() + "\n"

@@ -9,6 +9,7 @@ use anyhow::anyhow;
 use serde_json::{Value, json};
 use serin_core::measurement::label;
 use serin_core::policy::{LowVolume, Mode, Policy, Rule};
+use serin_core::rollout::{Plan, Strategy};
 use serin_core::sequential::ladder::Probe;
 use serin_core::sequential::power::{Clearance, Detection, Outlook, Regression, Step, outlook, usual_regressions};
 use serin_core::sequential::{Figure, Settings, spell};
@@ -30,13 +31,21 @@ pub(crate) struct Args {
 /// Prints the outlook.
 pub(crate) fn run(args: &Args, output: Output) -> Outcome {
     let policy = match &args.file {
-        Some(file) => file::read(file).map_err(Failure::not_accepted)?.policy,
+        Some(file) => reckoned(file::read(file).map_err(Failure::not_accepted)?),
         None => Policy::default(),
     };
     let foreseen = with(policy, args.calls_per_hour, args.alpha).and_then(|policy| foresee(&policy));
     let foreseen = foreseen.map_err(|why| Failure::not_accepted(anyhow!(why)))?;
     output.tell("Plan", &foreseen.json(), || foreseen.table())?;
     Ok(Code::Done)
+}
+
+/// The policy as it takes effect: strategies without a split give all calls the change at once.
+pub(crate) fn reckoned(plan: Plan) -> Policy {
+    match plan.strategy {
+        Strategy::TrafficCop | Strategy::InFlow => plan.policy,
+        Strategy::Pointer | Strategy::PublishWatch => Policy { low_volume: LowVolume::OffHoursFull, exposure_budget: None, ..plan.policy },
+    }
 }
 
 /// What an operator may expect of a rollout that was just opened; `None` where nobody said how many calls come.
@@ -86,7 +95,7 @@ struct Foreseen {
 
 fn foresee(policy: &Policy) -> Result<Foreseen, String> {
     let mut settings = policy.settings()?;
-    // Serin measures no times yet. Such a metric counts for neither side, but keeps its share of alpha.
+    // How many calls have a time is not known before. Such a metric counts for neither side here, but keeps its share of alpha.
     let all: f64 = settings.metrics.iter().map(|m| m.weight).sum();
     settings.metrics.retain(|m| !matches!(m.figure, Figure::Mean { .. }));
     let kept: f64 = settings.metrics.iter().map(|m| m.weight).sum();
@@ -231,7 +240,10 @@ impl Foreseen {
                 self.weights[0]
             ));
         }
-        notes.push("Handle time is not measured by Serin yet: it counts for neither side.".to_owned());
+        notes.push(
+            "Handle time is left out of this table: how many calls have one, and how late it is known, shows only in the rollout."
+                .to_owned(),
+        );
         notes
     }
 

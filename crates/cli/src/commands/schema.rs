@@ -1,10 +1,8 @@
 //! `serin schema`: the JSON Schema of the rollout file.
 
 use crate::failure::{Code, Outcome};
+use crate::file::SCHEMA;
 use crate::output::{Output, print};
-
-/// As it is published.
-const SCHEMA: &str = include_str!("../../../../docs/rollout.schema.json");
 
 pub(crate) fn run(output: Output) -> Outcome {
     print(&match output {

@@ -63,7 +63,7 @@ pub(crate) async fn run(args: &Args, place: &Place) -> Outcome {
 /// Opens it, and says what to expect.
 pub(crate) async fn open(site: &Site, plan: Plan, turn: &Turn, why: &Why) -> Outcome {
     let request = Request { holder: turn.holder(), ..site.request(why).await };
-    let (flow, expected) = (plan.flow.clone(), plan::expected(&plan.policy));
+    let (flow, expected) = (plan.flow.clone(), plan::expected(&plan::reckoned(plan.clone())));
     if why.dry_run {
         let genesys = site.genesys();
         let rehearsal = Rehearsal::new(&site.ledger, &site.parameters, &genesys);
