@@ -6,7 +6,7 @@ use serin_acceptance::world::{Behavior, TABLE, Way};
 use serin_controller::intervene::{Action, InterventionError};
 use serin_core::calendar::{Kind, Restriction, When};
 use serin_core::phase::{Event, Phase};
-use serin_core::policy::{Minutes, Mode, Policy};
+use serin_core::policy::{Minutes, Mode, Policy, Rule, Threshold};
 use serin_core::rollout::{Actor, Plan, PointerTable, Strategy};
 use serin_core::weight::Weight;
 
@@ -50,9 +50,9 @@ fn a_person_takes_a_rollout_up_step_by_step_and_each_rise_says_who_and_why() {
         for step in [25.0, 50.0, 100.0] {
             asks(&stage, Action::Advance);
             assert!(weight(&stage) < step, "it is the tick that raises");
-            stage.minute();
-            assert_eq!((weight(&stage), stage.offered(FLOW)), (step, step), "{}", stage.story());
-            stage.minute();
+            // Once a fair canary call was seen at the weight.
+            stage.until(10, |s| weight(s) == step);
+            assert_eq!(stage.offered(FLOW), step, "{}", stage.story());
         }
         let state = stage.world.state();
         let rises = state.books[&name(FLOW)].entries.iter().map(|s| s.entry.clone()).filter(|e| {
@@ -117,6 +117,42 @@ fn whoever_sees_nothing_raises_nothing_and_says_what_waits() {
     stage.world.state().outages.clear();
     stage.minute();
     assert_eq!(weight(&stage), 25.0, "{}", stage.story());
+    stage.assert_lawful();
+}
+
+#[test]
+fn doubt_about_the_canary_holds_what_was_hastened() {
+    let rule = Rule::Threshold(Threshold { breach_limit: 1_000, evaluate_every: Minutes(1), ..Threshold::default() });
+    let mut stage = Stage::new(&[FLOW]);
+    stage.start(Stage::plan(FLOW, "15.0", Policy { rule, ..patient(Mode::Act) })).unwrap();
+    stage.world.state().traffic.behavior.insert("better".into(), Behavior { error: 0.0, abandon: 0.2, transfer: 0.2 });
+    stage.until(10, |s| s.rollout(FLOW).in_force.weight.percent() == 5.0);
+    for _ in 0..5 {
+        stage.minute();
+    }
+    asks(&stage, Action::Promote);
+    for _ in 0..10 {
+        stage.minute();
+        assert_eq!(weight(&stage), 5.0, "{}", stage.story());
+    }
+    stage.assert_lawful();
+}
+
+#[test]
+fn the_word_of_a_person_is_good_for_half_an_hour() {
+    let mut stage = at_5_percent("15.0", Mode::Act);
+    stage.world.state().outages.insert("analytics");
+    asks(&stage, Action::Advance);
+    for _ in 0..31 {
+        stage.minute();
+    }
+    stage.world.state().outages.clear();
+    for _ in 0..5 {
+        stage.minute();
+        assert_eq!(weight(&stage), 5.0, "whoever said it is home by now: {}", stage.story());
+    }
+    asks(&stage, Action::Advance);
+    stage.until(10, |s| weight(s) == 25.0);
     stage.assert_lawful();
 }
 
@@ -212,7 +248,7 @@ fn while_a_raise_is_on_its_way_no_further_one_is_asked_for() {
     stage.world.state().outages.clear();
     stage.minute();
     asks(&stage, Action::Advance);
-    stage.until(2, |s| s.offered(FLOW) == 50.0);
+    stage.until(10, |s| s.offered(FLOW) == 50.0);
     stage.assert_lawful();
 }
 

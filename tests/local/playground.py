@@ -53,7 +53,7 @@ NEXT = """
 In another terminal, in this directory:
 
   . {env}    # `serin` from here on is the one built here, and works on this playground
-  serin init {flow} --stable "$STABLE_FLOW" --canary "$CANARY_FLOW" --mode act --out rollout.yaml
+  serin init {flow} --stable "$STABLE_FLOW" --canary "$CANARY_FLOW" --version 15.0 --mode act --out rollout.yaml
   {check_in} healthy    # the next change; `broken` is one whose callers meet errors. Says its version and writes {yaml}
   serin deploy rollout.yaml --flow-yaml {yaml} --reason "new opening hours"
   serin status {flow} --watch

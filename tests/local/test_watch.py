@@ -25,7 +25,7 @@ import stack
 
 OTHER = "night_line"
 SMALL, LARGE = (80, 24), (200, 50)
-LABELS = ("stable", "canary", "errors", "hang-ups", "transfers", "to rollback", "now", "would change", "next look", "latest entries", "q leaves")
+LABELS = ("stable", "canary", "errors", "abandoned calls", "transfers", "to rollback", "now", "would change", "next look", "latest entries", "q leaves")
 OPENS, LEAVES = b"\x1b[?1049h", b"\x1b[?1049l"  # the alternate screen
 HIDES, SHOWS = b"\x1b[?25l", b"\x1b[?25h"  # the cursor
 CLEARS = b"\x1b[2J"

@@ -44,6 +44,11 @@ pub struct Alarms {
     pub missing: Vec<String>,
 }
 
+/// The template's, and those of further alert targets.
+fn is_ours(name: &str) -> bool {
+    OF_THE_TEMPLATE.contains(&name) || name.starts_with("dlq-alert-")
+}
+
 /// The alarms of a stage, by their names.
 pub async fn alarms(config: &Config, stage: &str) -> Result<Alarms, String> {
     let prefix = format!("serin-{stage}-");
@@ -54,7 +59,9 @@ pub async fn alarms(config: &Config, stage: &str) -> Result<Alarms, String> {
             query["NextToken"] = json!(token);
         }
         let mut page = page(config, &query).await.map_err(|reason| format!("alarms {prefix}… could not be listed: {reason}"))?;
-        found.extend(page["MetricAlarms"].as_array().into_iter().flatten().map(Alarm::of));
+        let alarms = page["MetricAlarms"].as_array().into_iter().flatten().map(Alarm::of);
+        // Stage prod has no part in prod-eu.
+        found.extend(alarms.filter(|alarm| is_ours(alarm.name.strip_prefix(&prefix).unwrap_or_default())));
         next = page["NextToken"].take().as_str().map(str::to_owned);
         if next.is_none() {
             let is_missing = |name: &String| found.iter().all(|alarm| alarm.name != *name);

@@ -33,6 +33,11 @@ pub(crate) fn read(path: &Path) -> anyhow::Result<Plan> {
     parse(&text).map_err(|problems| anyhow!(told(&problems, &text, &path.display().to_string())))
 }
 
+/// Checks the text of a rollout file that is not written yet.
+pub(crate) fn check(text: &str, shown: &str) -> anyhow::Result<()> {
+    parse(text).map(|_| ()).map_err(|problems| anyhow!(told(&problems, text, shown)))
+}
+
 /// The text of a file that a person named as such.
 pub(crate) fn text(path: &Path, what: &str) -> anyhow::Result<String> {
     let shown = path.display();

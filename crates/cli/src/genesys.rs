@@ -1,5 +1,7 @@
 //! Genesys Cloud, as the operator's tool sees it: signed in to only where a command needs it, and most do not.
 
+use crate::failure::Failure;
+use crate::output::note;
 use anyhow::{Context, anyhow};
 use jiff::SignedDuration;
 use serin_aws::{Config, SecureParameter, WallClock};
@@ -59,10 +61,10 @@ impl Rows for Place<'_> {
     async fn pointer(&self, table: &str, row: &FlowName) -> Result<Option<Pointer>, RowError> {
         let found = self.client(table, row)?.pointer(table, row).await?;
         if let Some(found) = found.as_ref().filter(|found| is_foreign(found, self.stage)) {
-            eprintln!(
+            note(&format!(
                 "warning: row {row} of data table {table} belongs to `{}`, is not written, and sends calls to flow {}",
                 found.owner, found.active_flow
-            );
+            ));
         }
         Ok(found)
     }
@@ -73,7 +75,7 @@ impl Rows for Place<'_> {
             Err(error) => Err(error),
         };
         if let Err(error) = &written {
-            eprintln!("warning: {error}; it is not written from here, and the functions write it within a minute");
+            note(&format!("warning: {error}; it is not written from here, and the functions write it within a minute"));
         }
         written
     }
@@ -91,22 +93,23 @@ pub(crate) struct Adoption {
 
 impl Adoption {
     /// Looks; changes nothing. `stable` is the flow that callers have without a traffic cop.
-    pub(crate) async fn plan(client: Client, ivr: &str, stable: &str, cop: &str, undo: bool) -> anyhow::Result<Adoption> {
+    pub(crate) async fn plan(client: Client, ivr: &str, stable: &str, cop: &str, undo: bool) -> Result<Adoption, Failure> {
         let found = client.ivr(ivr).await?;
         let (from, to) = if undo { (cop, stable) } else { (stable, cop) };
         let leads_to = found.open_flow.clone().unwrap_or_else(|| "none".to_owned());
         if leads_to == to {
-            return Err(anyhow!("IVR {} leads to flow {to} already; nothing was changed", found.name));
+            return Err(Failure::refused(anyhow!("IVR {} leads to flow {to} already; nothing was changed", found.name)));
         }
         if leads_to != from {
-            return Err(anyhow!(
+            return Err(Failure::refused(anyhow!(
                 "IVR {} leads to flow {leads_to}, and not to {from} as the rollout file and the arguments say; nothing was changed",
                 found.name
-            ));
+            )));
         }
         let (source, target) = (client.flow(from).await?, client.flow(to).await?);
         if target.published.is_none() {
-            return Err(anyhow!("flow {to} ({}) is not published: callers would reach nothing; nothing was changed", target.name));
+            let unpublished = anyhow!("flow {to} ({}) is not published: callers would reach nothing; nothing was changed", target.name);
+            return Err(Failure::refused(unpublished));
         }
         Ok(Adoption { client, ivr: found, from: (from.to_owned(), source.name), to: (to.to_owned(), target.name), undo })
     }

@@ -19,7 +19,8 @@ mod site;
 mod view;
 mod who;
 
-use clap::{Parser, Subcommand};
+use clap::parser::ValueSource;
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 use commands::{
     act, adopt, completions, context, deploy, doctor, explain, gate, history, init, ledger, plan, preflight, quarantine, replay, report,
     restrictions, retry, schema, start, status, validate,
@@ -30,7 +31,6 @@ use serde_json::json;
 use serin_controller::intervene::Action;
 use serin_core::calendar::Kind;
 use site::Place;
-use std::process::ExitCode;
 
 /// Roll out Genesys Cloud Architect flow changes a few callers at a time.
 ///
@@ -127,7 +127,7 @@ enum Command {
     /// Exit code 0 yes, 10 a rollout is not finished or another pipeline has its turn, 11 lockout after a rollback, 12 maintenance, freeze or
     /// stop, 20 could not tell within a second (a no).
     Gate(gate::Args),
-    /// Is everything there that a rollout needs, and is it well? 0 yes, 10 no
+    /// Is everything there that a rollout needs, and is it well? 0 yes, 10 no, 20 could not tell
     ///
     /// Looks at permissions on both sides, clocks, schedules, regions, alarms, quotas, and whether ledger, parameters, rows and calls agree. What
     /// nobody may look at is said to be unknown.
@@ -142,17 +142,48 @@ enum Command {
 }
 
 #[tokio::main(flavor = "current_thread")]
-async fn main() -> ExitCode {
-    let Cli { place, command } = Cli::parse();
+async fn main() -> ! {
+    let Cli { place, command } = parsed();
     // Whoever asked a question takes any other code for an answer.
     let answers = matches!(command, Command::Gate(_) | Command::Ledger(ledger::Command::Verify(_)));
     let output = place.output;
+    if let Command::Gate(args) = &command {
+        gate::watch_over(args, output);
+    }
     let code = run(command, &place).await.unwrap_or_else(|Failure { code, error }| {
-        let code = if answers { Code::CouldNotTell } else { code };
+        let code = if answers && code != Code::NotAccepted { Code::CouldNotTell } else { code };
         tell(&error, code, output);
         code
     });
-    ExitCode::from(code as u8)
+    // Not by returning, which would wait for a look-up that hangs.
+    std::process::exit(code as i32)
+}
+
+/// The command line; of what it does not say, what the environment does.
+fn parsed() -> Cli {
+    let given: Vec<String> = std::env::args().collect();
+    let matches = Cli::command().try_get_matches().unwrap_or_else(|error| {
+        // For programs a refusal is a document too.
+        let wanted = given.iter().zip(given.iter().skip(1)).find_map(|(option, value)| match option.as_str() {
+            "-o" | "--output" => Output::from_str(value, true).ok(),
+            _ => None,
+        });
+        match wanted.filter(|output| *output != Output::Table && error.use_stderr()) {
+            Some(output) => {
+                tell(&anyhow::anyhow!("{}", error.to_string().trim().trim_start_matches("error: ")), Code::NotAccepted, output);
+                std::process::exit(Code::NotAccepted as i32)
+            }
+            None => error.exit(),
+        }
+    });
+    let mut cli = Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
+    let mut innermost = &matches;
+    while let Some((_, below)) = innermost.subcommand() {
+        innermost = below;
+    }
+    let is_environments = |name: &&'static str| innermost.value_source(name) == Some(ValueSource::EnvVariable);
+    cli.place.from_environment = ["stage", "profile", "region", "table", "genesys_api"].into_iter().filter(is_environments).collect();
+    cli
 }
 
 async fn run(command: Command, place: &Place) -> Outcome {

@@ -28,6 +28,12 @@ struct Document<'a, T> {
     content: &'a T,
 }
 
+/// Fields of the same name would stand twice.
+fn is_map_of_its_own<T: Serialize>(content: &T) -> bool {
+    let value = serde_json::to_value(content);
+    value.is_ok_and(|value| value.as_object().is_some_and(|map| !map.contains_key("version") && !map.contains_key("kind")))
+}
+
 /// Several of one kind.
 #[derive(Serialize)]
 pub(crate) struct Items<T> {
@@ -46,9 +52,9 @@ impl Output {
     /// A document as text.
     pub(crate) fn document<T: Serialize>(self, kind: &str, content: &T) -> anyhow::Result<String> {
         let document = Document { version: VERSION, kind, content };
+        debug_assert!(is_map_of_its_own(content), "{kind}: its content is no map, or has a version or kind of its own");
         Ok(match self {
-            // By way of JSON, so that both formats have the same names and the same numbers.
-            Output::Yaml => serde_saphyr::to_string(&serde_json::to_value(&document)?)?,
+            Output::Yaml => serde_saphyr::to_string(&document)?,
             _ => serde_json::to_string_pretty(&document)?,
         })
     }
@@ -104,6 +110,17 @@ pub(crate) fn has_colors() -> bool {
 fn wants_colors(variable: impl Fn(&str) -> Option<std::ffi::OsString>) -> bool {
     let none = variable("NO_COLOR").is_some_and(|value| !value.is_empty());
     !none && variable("TERM").is_none_or(|term| term != "dumb")
+}
+
+/// What somebody wrote, on one line and without what drives a terminal: whoever may record a reason must not forge other lines.
+pub(crate) fn plain(text: &str) -> String {
+    let shown = text.chars().map(|c| if c.is_control() { ' ' } else { c });
+    shown.collect::<String>().split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+/// So many of something: `1 flow`, `2 flows`.
+pub(crate) fn counted(n: usize, one: &str, more: &str) -> String {
+    format!("{n} {}", if n == 1 { one } else { more })
 }
 
 /// Columns as wide as their widest cell, two spaces apart; the last one is as long as it is.

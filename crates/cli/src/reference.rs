@@ -2,7 +2,7 @@
 
 use crate::Cli;
 use crate::failure::Code;
-use clap::{Arg, Command, CommandFactory};
+use clap::{Arg, ArgAction, Command, CommandFactory};
 use std::fmt::Write as _;
 
 /// The whole reference.
@@ -42,7 +42,7 @@ fn leaves<'a>(command: &'a Command, name: &str) -> Vec<(String, &'a Command)> {
 }
 
 fn is_clap(arg: &Arg) -> bool {
-    ["help", "version"].contains(&arg.get_id().as_str())
+    matches!(arg.get_action(), ArgAction::Help | ArgAction::HelpShort | ArgAction::HelpLong | ArgAction::Version)
 }
 
 fn anchor(name: &str) -> String {

@@ -1,4 +1,4 @@
-//! Where a command works: stage, account, region, organization; by flags, then the environment, then the context, then defaults.
+//! Where a command works: stage, account, region, organization.
 
 use crate::contexts::{Context, Contexts};
 use crate::failure::{Code, Failure, Outcome};
@@ -41,6 +41,9 @@ pub(crate) struct Place {
     /// How to print
     #[arg(long, short, value_enum, default_value_t, global = true)]
     pub(crate) output: Output,
+    /// Of the options above, those that the environment gave
+    #[arg(skip)]
+    pub(crate) from_environment: Vec<&'static str>,
     /// The rollout's time, RFC 3339 or `last-tick`; only on the stage `local`, whose clock is the events'
     #[arg(long, env = "SERIN_TIME", global = true, value_name = "TIME")]
     time: Option<Time>,
@@ -52,6 +55,16 @@ enum Time {
     At(Timestamp),
     /// That of the tick before.
     LastTick,
+}
+
+impl Time {
+    async fn now(time: Option<Time>, ledger: &DynamoLedger) -> Result<Timestamp, Failure> {
+        Ok(match time {
+            None => Timestamp::now(),
+            Some(Time::At(time)) => time,
+            Some(Time::LastTick) => ledger.last_tick().await?.unwrap_or_else(Timestamp::now),
+        })
+    }
 }
 
 impl FromStr for Time {
@@ -91,44 +104,68 @@ pub(crate) struct Site {
     pub(crate) parameters: ParameterStore,
     pub(crate) genesys_api: Option<String>,
     pub(crate) output: Output,
+    time: Option<Time>,
     /// The clock that rollouts run by.
     pub(crate) now: Timestamp,
 }
 
 impl Place {
-    /// What the command line and the environment say, to be kept as a context.
+    /// What the command line says, to be kept as a context.
     pub(crate) fn said(&self) -> Context {
-        let Place { stage, profile, region, table, genesys_api, .. } = self.clone();
-        Context { stage, profile, region, table, genesys_api }
+        let flag = |name: &str, value: &Option<String>| value.clone().filter(|_| !self.from_environment.contains(&name));
+        Context {
+            stage: flag("stage", &self.stage),
+            profile: flag("profile", &self.profile),
+            region: flag("region", &self.region),
+            table: flag("table", &self.table),
+            genesys_api: flag("genesys_api", &self.genesys_api),
+        }
+    }
+
+    /// A flag goes before everything. Then a context that was named, then the environment, then the current context: whoever names one means
+    /// it, and whoever sets a variable means it more than what was chosen some day.
+    fn chosen(&self, set: Context) -> Context {
+        let is_named = self.context.is_some();
+        let one = |flag: Option<String>, environment: Option<String>, kept: Option<String>| match is_named {
+            true => flag.or(kept).or(environment),
+            false => flag.or(environment).or(kept),
+        };
+        let variable = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
+        let flags = self.said();
+        let keys = variable("AWS_ACCESS_KEY_ID").filter(|_| !is_named);
+        Context {
+            stage: one(flags.stage, self.stage.clone(), set.stage),
+            table: one(flags.table, self.table.clone(), set.table),
+            genesys_api: one(flags.genesys_api, self.genesys_api.clone(), set.genesys_api),
+            region: one(flags.region, variable("AWS_REGION").or_else(|| variable("AWS_DEFAULT_REGION")), set.region),
+            // Keys in the environment are an account too.
+            profile: one(flags.profile, variable("AWS_PROFILE"), set.profile.filter(|_| keys.is_none())),
+        }
     }
 
     /// Reads the context and the AWS configuration; nothing is contacted but what holds the credentials.
     pub(crate) async fn connect(&self) -> Result<Site, Failure> {
         let (context, set) = Contexts::read()?.chosen(self.context.as_deref())?;
-        let Context { stage, profile, region, table, genesys_api } = set;
-        let stage = self.stage.clone().or(stage).unwrap_or_else(|| "prod".to_owned());
+        let Context { stage, profile, region, table, genesys_api } = self.chosen(set);
+        let stage = stage.unwrap_or_else(|| "prod".to_owned());
         if self.time.is_some() && stage != "local" {
             return Err(Failure::not_accepted(anyhow!(
                 "--time is not accepted on stage {stage}: only the stage `local` runs by the events' time"
             )));
         }
-        let (profile, region) = (self.profile.clone().or(profile), self.region.clone().or(region));
         let aws = serin_aws::load_with(profile.as_deref(), region.as_deref()).await;
         if aws.region().is_none() {
             return Err(Failure::not_accepted(anyhow!(
                 "no AWS region is known: say --region, set AWS_REGION, or use a profile or a context (`serin context add`) that has one"
             )));
         }
-        let table = self.table.clone().or(table).unwrap_or_else(|| format!("serin-{stage}-ledger"));
+        let table = table.unwrap_or_else(|| format!("serin-{stage}-ledger"));
         let ledger = DynamoLedger::new(&aws, table);
-        let now = match self.time {
-            None => Timestamp::now(),
-            Some(Time::At(time)) => time,
-            Some(Time::LastTick) => ledger.last_tick().await?.unwrap_or_else(Timestamp::now),
-        };
+        let now = Time::now(self.time, &ledger).await?;
         Ok(Site {
             parameters: ParameterStore::new(&aws, stage.clone()),
-            genesys_api: self.genesys_api.clone().or(genesys_api),
+            genesys_api,
+            time: self.time,
             output: self.output,
             stage,
             context,
@@ -140,6 +177,19 @@ impl Place {
 }
 
 impl Site {
+    /// Another look at the clock.
+    pub(crate) async fn renew(&mut self) -> Result<(), Failure> {
+        self.now = Time::now(self.time, &self.ledger).await?;
+        Ok(())
+    }
+
+    /// Which installation this is, for whoever is asked whether they mean it.
+    pub(crate) fn whereabouts(&self) -> String {
+        let region = self.aws.region().map_or("no region", |region| region.as_ref());
+        let context = self.context.as_ref().map_or_else(String::new, |context| format!("context {context}, "));
+        format!("stage {} ({context}{region})", self.stage)
+    }
+
     /// Genesys Cloud, as far as a command needs it.
     pub(crate) fn genesys(&self) -> genesys::Place<'_> {
         genesys::Place { aws: &self.aws, stage: &self.stage, api: self.genesys_api.as_deref() }

@@ -1,7 +1,7 @@
 //! Where a flow stands, for people and for programs: both cohorts side by side, how far the evidence is either way, and what a tick would
 //! decide now. Read from the ledger and the parameters alone; Genesys Cloud is not asked.
 
-use crate::output::{Tone, columns};
+use crate::output::{Tone, columns, plain};
 use crate::site::Site;
 use jiff::{SignedDuration, Timestamp};
 use serde::Serialize;
@@ -12,10 +12,10 @@ use serin_core::analysis::Analysis;
 use serin_core::calendar::{Restriction, forgiven, in_force};
 use serin_core::decision::{Facts, decide};
 use serin_core::explain::{Explanation, explain};
-use serin_core::measurement::{Comparison, Counts, Metric};
+use serin_core::measurement::{Comparison, Counts, Metric, label};
 use serin_core::phase::Phase;
 use serin_core::projection::Seen;
-use serin_core::rollout::{FlowName, Rollout};
+use serin_core::rollout::{FlowName, Rollout, Strategy};
 use serin_core::sequential::spell;
 use serin_core::weight::Weight;
 
@@ -52,7 +52,8 @@ pub(crate) struct Running {
     pub(crate) mode: &'static str,
     /// Percentages of the plan, with the 100 that follows by itself.
     pub(crate) steps: Vec<Weight>,
-    pub(crate) canary_version: Option<String>,
+    /// Version of the canary flow: as Genesys Cloud names it, or until that is known as the plan does.
+    pub(crate) version: String,
     /// Whether the halt marker names it: its calls are on stable whatever the percentage says.
     pub(crate) halted: bool,
     pub(crate) is_watched: bool,
@@ -138,7 +139,13 @@ impl View {
         let forgiven = forgiven(restrictions, flow, now);
         let entry = |stored: &serin_core::ledger::StoredEntry| {
             let entry = &stored.entry;
-            Said { revision: entry.revision, at: entry.at, event: entry.event.name(), by: entry.by.to_string(), why: entry.why.clone() }
+            Said {
+                revision: entry.revision,
+                at: entry.at,
+                event: entry.event.name(),
+                by: plain(&entry.by.to_string()),
+                why: plain(&entry.why),
+            }
         };
         let rollout = opened.rollout.as_ref().map(|rollout| {
             let analysis = recalled.map(|recalled| recalled.judge(rollout, &forgiven, now));
@@ -171,10 +178,10 @@ impl View {
         let Some(rollout) = &self.rollout else {
             return format!("{}  no rollout yet; `serin start FILE --reason …` opens one", self.flow);
         };
-        let labelled = |label: &str, text: &str| format!("  {label:<12}{}", text.replace('\n', "\n              "));
+        let labelled = |label: &str, text: &str| format!("  {label:<14}{}", text.replace('\n', "\n                "));
         let mut lines = vec![
             format!("{}  {}  {}  {}", self.flow, rollout.id, tone_of(rollout.phase).paint(&rollout.shown), rollout.lasts),
-            labelled("plan", &format!("{}, mode {}, steps {}", rollout.strategy, rollout.mode, rollout.way())),
+            labelled("plan", &format!("version {}, {}, mode {}, steps {}", rollout.version, rollout.strategy, rollout.mode, rollout.way())),
             labelled("weight", &self.weight()),
         ];
         lines.extend(self.unread.iter().map(|unread| labelled("", unread)));
@@ -239,10 +246,10 @@ impl Running {
             strategy: rollout.plan.strategy.name(),
             mode: policy.mode.name(),
             steps: policy.weights().into_iter().chain([Weight::FULL]).collect(),
-            canary_version: rollout.canary_version.clone(),
+            version: rollout.canary_version.clone().unwrap_or_else(|| rollout.plan.canary.version.clone()),
             halted: seen.halts(&rollout.id),
             is_watched: rollout.phase.is_watched(),
-            rates: [Metric::Error, Metric::Abandon, Metric::Transfer].map(|metric| Rate::of(metric, &counts)).into(),
+            rates: measured(rollout).iter().map(|metric| Rate::of(*metric, &counts)).collect(),
             cohorts: counts,
             evidence: evidence.map(|e| Evidence {
                 harm: e.harm,
@@ -272,7 +279,17 @@ impl Running {
         };
         let rows =
             [row("stable", self.cohorts.stable.calls, |rate| rate.stable), row("canary", self.cohorts.canary.calls, |rate| rate.canary)];
-        columns(&["", " calls", "errors", "hang-ups", "transfers"], &rows)
+        let names = self.rates.iter().map(|rate| format!("{} (95 %)", label(rate.metric)));
+        let head: Vec<String> = [String::new(), " calls".to_owned()].into_iter().chain(names).collect();
+        columns(&head.iter().map(String::as_str).collect::<Vec<_>>(), &rows)
+    }
+}
+
+/// What is measured of a flow: an outcome tells whether a branch did its work, and nothing else.
+fn measured(rollout: &Rollout) -> &'static [Metric] {
+    match rollout.plan.strategy {
+        Strategy::InFlow => &[Metric::Error],
+        Strategy::TrafficCop | Strategy::Pointer | Strategy::PublishWatch => &[Metric::Error, Metric::Abandon, Metric::Transfer],
     }
 }
 

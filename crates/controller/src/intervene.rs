@@ -135,7 +135,10 @@ pub async fn hold_gate(
             return Ok(gate);
         }
         let wall = clock.now();
-        match ledger.hold(flow, holder, opened.book.revision, wall, wall + for_.min(LONGEST_HOLD)).await {
+        let own = opened.book.hold.as_ref().filter(|hold| hold.holder == holder).map(|hold| hold.until);
+        // A longer one that they have already is not cut short.
+        let until = own.map_or(wall + for_.min(LONGEST_HOLD), |own| own.max(wall + for_.min(LONGEST_HOLD)));
+        match ledger.hold(flow, holder, opened.book.revision, wall, until).await {
             // Somebody was faster: the gate says who.
             Err(LedgerError::Lost { .. }) if tries < HOLD_TRIES => clock.sleep(BETWEEN_TRIES).await,
             outcome => return outcome.map(|()| Gate::Open),
@@ -327,7 +330,7 @@ pub async fn intervene(
     if let Event::Hastened { to, .. } = &event {
         let restrictions = ledger.restrictions().await?;
         let restricted = in_force(&restrictions, flow, request.now).into_iter().next();
-        if let Some(reason) = not_hastened(&rollout, *to, restricted.as_ref()) {
+        if let Some(reason) = not_hastened(&rollout, *to, request.now, restricted.as_ref()) {
             return Err(InterventionError::Refused(format!("flow {flow}: rollout {} {reason}", rollout.id)));
         }
     }
@@ -388,14 +391,14 @@ async fn asked(
 }
 
 /// Why a rollout does not rise sooner by a person's word. What is found out later holds it at the tick.
-fn not_hastened(rollout: &Rollout, to: Weight, restricted: Option<&Restriction>) -> Option<String> {
+fn not_hastened(rollout: &Rollout, to: Weight, now: Timestamp, restricted: Option<&Restriction>) -> Option<String> {
     Some(match (&rollout.phase, rollout.pending) {
         (Phase::Preparing, _) => "moves no call yet; it takes its first step by itself once it is prepared".to_owned(),
         (Phase::AwaitingApproval { weight }, _) => format!("waits at {weight} % for a person: `serin approve` lets it rise"),
         (Phase::Paused { weight, .. }, _) => format!("is paused at {weight} %: `serin resume` first"),
         (Phase::Baking, _) => "has all calls on the canary; nothing can hasten its bake time".to_owned(),
         (_, Some(PendingRaise { weight, .. })) => format!("is on its way to {weight} %; say it again once that is in force"),
-        (Phase::Stepping { .. }, None) => match (restricted, &rollout.hastened) {
+        (Phase::Stepping { .. }, None) => match (restricted, rollout.hastened_at(now)) {
             (Some(restriction), _) => format!("does not rise meanwhile: {restriction}"),
             (None, Some(hastened)) if hastened.to == to => format!("was told so already; {to} % follow at the next tick that may raise it"),
             _ => return None,

@@ -35,7 +35,9 @@ pub async fn look<L: Ledger, P: Parameters, F: Executing, N, C: Clock>(
     let mut problems = around(ports, run, plan, &snapshot).await?;
     problems.extend(of_version(ports, plan, &snapshot).await?);
     if ports.ledger.is_quarantined(&plan.flow, &snapshot.canary_hash).await.map_err(later)? {
-        problems.push("this configuration was rolled back before and is quarantined: roll out a changed one".to_owned());
+        problems.push(
+            "this configuration was rolled back before and is quarantined: roll out a changed one, or `serin clear-quarantine`".to_owned(),
+        );
     }
     // Last, for they do something: whatever must be waited for was waited for by now.
     problems.extend(unanswered(ports, plan).await?);

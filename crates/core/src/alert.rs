@@ -212,7 +212,7 @@ fn words(rollout: &Rollout, event: &Event) -> (&'static str, Severity, String, &
             let next = if weight > Weight::ZERO {
                 "set the percentage to 0 or start a new rollout: nobody watches these calls"
             } else {
-                "start a new rollout to go on"
+                "end it with `serin abort`, then start a new rollout to go on"
             };
             let severity = if weight > Weight::ZERO { Warning } else { Info };
             (

@@ -114,6 +114,18 @@ pub enum Doubt {
 }
 
 impl Doubt {
+    /// Nothing speaks against the canary: calls or time are missing, no more.
+    pub(crate) fn is_want_of_evidence(&self) -> bool {
+        match self {
+            Doubt::TooFewCalls { .. } | Doubt::NoLookYet { .. } => true,
+            Doubt::Judge(reason) => matches!(
+                reason,
+                Reason::Start { .. } | Reason::Probing { .. } | Reason::Baking { .. } | Reason::NotCleared { .. } | Reason::TimeUp { .. }
+            ),
+            Doubt::Breaching { .. } | Doubt::Shared { .. } | Doubt::Worse { .. } | Doubt::NoBaseline => false,
+        }
+    }
+
     /// The step's time is up, and the policy leaves it to a person.
     pub fn wants_a_person(&self) -> bool {
         matches!(self, Doubt::Judge(Reason::TimeUp { then: sequential::OnCap::Hold, .. }))

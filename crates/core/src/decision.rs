@@ -422,7 +422,7 @@ fn decide_split(facts: &Facts<'_>) -> Decision {
             Strategy::Pointer => "calls were put back on stable, where the row is ours",
             Strategy::TrafficCop | Strategy::InFlow => "calls were put back on stable",
         };
-        return Decision::Contaminate(format!("{drift}: {then}; start a new rollout to go on"));
+        return Decision::Contaminate(format!("{drift}: {then}. `serin abort` ends it, then a new rollout may start"));
     }
     if let (Phase::Stepping { .. } | Phase::AwaitingApproval { .. }, Some(sides)) =
         (&rollout.phase, analysis.and_then(|a| a.both_failing.as_ref()))
@@ -526,9 +526,7 @@ fn judged(facts: &Facts<'_>, analysis: &Analysis) -> Decision {
     let policy = &rollout.plan.policy;
     match (&analysis.verdict, &rollout.phase) {
         // A person who resumed it has decided; they are asked again when as much time has passed.
-        (Verdict::Inconclusive(doubt), Phase::Stepping { weight })
-            if doubt.wants_a_person() && waited(facts) && rollout.hastened.is_none() =>
-        {
+        (Verdict::Inconclusive(doubt), Phase::Stepping { weight }) if doubt.wants_a_person() && waited(facts) && haste(facts).is_none() => {
             return Decision::Pause { weight: *weight, version: None, reason: doubt.to_string() };
         }
         _ => {}
@@ -541,7 +539,7 @@ fn judged(facts: &Facts<'_>, analysis: &Analysis) -> Decision {
         Err(reason) => return Decision::Hold(reason),
     };
     // What the start of a rollout allowed reaches to the plan's first step; the rest is a person's to approve, and whoever hastened it did.
-    let by_person = rollout.approved == Some(rollout.phase.weight()) || rollout.hastened.is_some();
+    let by_person = rollout.approved == Some(rollout.phase.weight()) || haste(facts).is_some();
     let approved = policy.mode != Mode::Advise || policy.steps[0] >= to || by_person;
     match rollout.phase {
         Phase::Paused { .. } => Decision::Hold(HoldReason::Paused),
@@ -557,6 +555,7 @@ fn judged(facts: &Facts<'_>, analysis: &Analysis) -> Decision {
 /// need only allow it: time and evidence that are still missing are not waited for, but whoever sees nothing raises nothing.
 fn rise(facts: &Facts<'_>, analysis: &Analysis) -> Result<Weight, HoldReason> {
     let Facts { rollout, now, .. } = facts;
+    let haste = haste(facts);
     if let Verdict::Error(reason) = &analysis.verdict {
         return Err(HoldReason::MetricsUnavailable(reason.clone()));
     }
@@ -566,19 +565,35 @@ fn rise(facts: &Facts<'_>, analysis: &Analysis) -> Result<Weight, HoldReason> {
     }
     match &analysis.verdict {
         Verdict::Pass | Verdict::Error(_) => {}
-        Verdict::Inconclusive(_) if rollout.hastened.is_some() => {}
+        Verdict::Inconclusive(doubt) if haste.is_some() && doubt.is_want_of_evidence() => {}
         Verdict::Inconclusive(doubt) | Verdict::Unsafe(doubt) => return Err(HoldReason::Inconclusive(doubt.clone())),
         Verdict::Fail(breach) if rollout.stable_is_broken => return Err(HoldReason::LeftToPerson(breach.clone())),
         Verdict::Fail(breach) => return Err(HoldReason::Inconclusive(Doubt::Breaching { breach: breach.clone(), limit: 1 })),
     }
-    if rollout.hastened.is_none() && !is_ripe(rollout, analysis) {
-        return Err(HoldReason::Baking { seen: analysis.data_minutes, needed: minutes_needed(rollout) });
+    match haste {
+        None if !is_ripe(rollout, analysis) => {
+            return Err(HoldReason::Baking { seen: analysis.data_minutes, needed: minutes_needed(rollout) });
+        }
+        // Somebody must have been there before others are sent after them.
+        Some(_) if analysis.counts.canary.calls == 0 => {
+            return Err(HoldReason::Inconclusive(Doubt::TooFewCalls { seen: 0, needed: 1 }));
+        }
+        // At 100 % these stand in for stable, and a few of them would forgive anything.
+        Some(to) if to == Weight::FULL && analysis.counts.stable.calls < rollout.plan.policy.min_canary_calls => {
+            return Err(HoldReason::Inconclusive(Doubt::NoBaseline));
+        }
+        _ => {}
     }
     if analysis.last_data.is_none_or(|last| now.duration_since(last) > FRESH) {
         return Err(HoldReason::NoRecentData { last: analysis.last_data });
     }
     let next = || rollout.plan.policy.step_after(rollout.in_force.weight).unwrap_or(Weight::FULL);
-    Ok(rollout.hastened.as_ref().map_or_else(next, |hastened| hastened.to))
+    Ok(haste.unwrap_or_else(next))
+}
+
+/// Where a person wants it to rise without more evidence.
+fn haste(facts: &Facts<'_>) -> Option<Weight> {
+    facts.rollout.hastened_at(facts.now).map(|hastened| hastened.to)
 }
 
 /// Whether the phase has lasted as long as a step may without a verdict.
@@ -623,7 +638,7 @@ fn foreign(rollout: &Rollout, value: Result<Weight, String>, version: i64) -> De
             ),
         },
         Ok(weight) => Decision::Contaminate(format!(
-            "the percentage was set to {weight} by hand (version {version}), above the {ours} of the plan: calls were put back on stable; start a new rollout to go on"
+            "the percentage was set to {weight} by hand (version {version}), above the {ours} of the plan: calls were put back on stable. `serin abort` ends it, then a new rollout may start"
         )),
         Err(text) => Decision::Pause {
             weight: Weight::ZERO,

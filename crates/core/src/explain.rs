@@ -59,27 +59,30 @@ pub fn explain(decision: &Decision, facts: &Facts<'_>) -> Explanation {
     let Facts { rollout, analysis, .. } = facts;
     let mut analysis = analysis.as_ref().copied();
     let unsaid;
-    if let (true, true, Some(judged)) = (rollout.hastened.is_some(), decision.rises(), analysis) {
+    let hastened = rollout.hastened_at(facts.now);
+    if let (true, true, Some(judged)) = (hastened.is_some(), decision.rises(), analysis) {
         // The person decided, whatever the judge said.
         unsaid = Analysis { said: None, ..judged.clone() };
         analysis = Some(&unsaid);
     }
     Explanation {
-        sentence: sentence(decision, rollout, analysis),
+        sentence: sentence(decision, rollout, hastened, analysis),
         figures: analysis.map(|a| figures(decision, a)).unwrap_or_default(),
         decided_by: deciding(decision, analysis).map(|sides| label(&sides.metric).to_owned()),
-        would_change: would_change(decision, analysis),
-        next_in_minutes: next(decision, rollout, analysis, facts),
+        would_change: held_by_people(decision, facts).unwrap_or_else(|| would_change(decision, analysis)),
+        next_in_minutes: next(decision, rollout, analysis, facts).filter(|_| held_by_people(decision, facts).is_none()),
     }
 }
 
 /// The decision, and for a rise the evidence that allows it, or the person who did not wait for it.
-fn sentence(decision: &Decision, rollout: &Rollout, analysis: Option<&Analysis>) -> String {
-    match (decision, &rollout.hastened) {
-        (Decision::Advance { .. } | Decision::Promote, Some(Hastened { to, reason })) => {
+fn sentence(decision: &Decision, rollout: &Rollout, hastened: Option<&Hastened>, analysis: Option<&Analysis>) -> String {
+    match (decision, hastened) {
+        (Decision::Advance { .. } | Decision::Promote, Some(Hastened { to, reason, .. })) => {
             return format!("on to {to} % without waiting for more evidence: {reason}");
         }
-        (Decision::Hold(held), Some(Hastened { to, reason })) => return format!("{held}. {to} % follows once nothing holds it ({reason})"),
+        (Decision::Hold(held), Some(Hastened { to, reason, .. })) => {
+            return format!("{held}. {to} % follows once nothing holds it ({reason})");
+        }
         _ => {}
     }
     let said = analysis.and_then(|a| a.said.as_ref()).map(|said| &said.reason);
@@ -131,6 +134,22 @@ fn deciding<'a>(decision: &'a Decision, analysis: Option<&'a Analysis>) -> Optio
         }
         _ => None,
     }
+}
+
+/// What holds it whatever the evidence says.
+fn held_by_people(decision: &Decision, facts: &Facts<'_>) -> Option<String> {
+    let Decision::Hold(HoldReason::Inconclusive(_) | HoldReason::Baking { .. } | HoldReason::NoRecentData { .. }) = decision else {
+        return None;
+    };
+    let Facts { rollout, restricted, .. } = facts;
+    if matches!(rollout.phase, Phase::Paused { .. }) {
+        return Some("a person: `serin resume` or `serin abort`; calls that fail roll back at any moment".to_owned());
+    }
+    if rollout.is_observed() {
+        return Some("calls: Serin says what it would do once there is evidence; the percentage is a person's".to_owned());
+    }
+    let restriction = restricted.first()?;
+    Some(format!("the end of what holds it ({restriction}), and after that evidence that is good enough"))
 }
 
 fn would_change(decision: &Decision, analysis: Option<&Analysis>) -> String {

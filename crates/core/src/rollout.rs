@@ -8,7 +8,7 @@ use crate::phase::{Advice, Detour, Event, IllegalTransition, Phase};
 use crate::policy::{Mode, Policy};
 use crate::refusal::{self, Refusal};
 use crate::weight::Weight;
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 use std::fmt;
 
@@ -472,6 +472,9 @@ pub struct PendingRaise {
     pub by_person: bool,
 }
 
+/// For how long a person's word is good: until the calls of a young step are fair takes ten minutes.
+const HASTE_LASTS: SignedDuration = SignedDuration::from_mins(30);
+
 /// A person's word that it may rise at the next tick.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Hastened {
@@ -479,6 +482,8 @@ pub struct Hastened {
     pub to: Weight,
     /// Who says so, and why.
     pub reason: String,
+    /// When, on the clock the rollout runs by.
+    pub since: Timestamp,
 }
 
 /// What our record says of the parameter.
@@ -652,7 +657,7 @@ impl Rollout {
             }
             Event::Advised { advice } => self.advised = Some(*advice),
             Event::Approved { .. } => self.approved = Some(self.phase.weight()),
-            Event::Hastened { to, reason } => self.hastened = Some(Hastened { to: *to, reason: reason.clone() }),
+            Event::Hastened { to, reason } => self.hastened = Some(Hastened { to: *to, reason: reason.clone(), since: entry.at }),
             Event::Paused { weight, version, .. } => {
                 self.pending = None;
                 if let Some(version) = version {
@@ -716,6 +721,11 @@ impl Rollout {
         self.weights.push(self.in_force);
         self.stable_is_broken &= weight == Weight::FULL;
         (self.approved, self.hastened, self.advised, self.asked_to_judge) = (None, None, None, false);
+    }
+
+    /// A person's word to rise without more evidence, while it is good: what holds it for longer may be another trouble than they knew of.
+    pub fn hastened_at(&self, now: Timestamp) -> Option<&Hastened> {
+        self.hastened.as_ref().filter(|hastened| now.duration_since(hastened.since) <= HASTE_LASTS)
     }
 
     /// Whether all callers get the change by its publication.

@@ -41,13 +41,19 @@ pub(crate) async fn run(args: &Args, place: &Place) -> Outcome {
     }
     let site = place.connect().await?;
     // In the middle of a rollout the way back would take its canary's calls along.
-    if let Gate::RolloutUnfinished { rollout, phase } = gate(&site.ledger, &WallClock, &plan.flow, Timestamp::now(), None).await? {
-        return Err(Failure::refused(anyhow!(
-            "flow {}: rollout {rollout} stands at {phase}; end it first. Nothing was changed",
-            plan.flow
-        )));
+    match gate(&site.ledger, &WallClock, &plan.flow, Timestamp::now(), None).await? {
+        Gate::RolloutUnfinished { rollout, phase } => {
+            let reason = anyhow!("flow {}: rollout {rollout} stands at {phase}; end it first. Nothing was changed", plan.flow);
+            return Err(Failure::refused(reason));
+        }
+        // The way back is for emergencies too.
+        Gate::Open => {}
+        _ if args.undo => {}
+        closed => return Err(Failure::refused(anyhow!("flow {}: the gate is {closed}. Nothing was changed", plan.flow))),
     }
-    let adoption = Adoption::plan(site.genesys().connect()?, &args.ivr, plan.stable_flow(), &args.cop, args.undo).await?;
+    let adoption =
+        Adoption::plan(site.genesys().connect().map_err(Failure::not_accepted)?, &args.ivr, plan.stable_flow(), &args.cop, args.undo)
+            .await?;
     if args.dry_run {
         let looked = json!({"changed": false, "described": adoption.described()});
         site.output.tell("Adoption", &looked, || {

@@ -41,7 +41,7 @@ pub(crate) struct Args {
 const TURN: SignedDuration = SignedDuration::from_mins(30);
 
 pub(crate) async fn run(args: &Args, place: &Place) -> Outcome {
-    let plan = args.volume.of(file::read(&args.file).map_err(Failure::not_accepted)?);
+    let plan = args.volume.of(file::read(&args.file).map_err(Failure::not_accepted)?, args.yes || args.why.dry_run)?;
     let flow_yaml = flow_file(&args.flow_yaml)?;
     let site = place.connect().await?;
     let flow = plan.flow.clone();

@@ -3,7 +3,7 @@
 use crate::failure::{Code, Failure, Outcome};
 use crate::file;
 use crate::genesys::{Client, Key};
-use crate::output::{Tone, columns};
+use crate::output::{Tone, columns, counted};
 use crate::progress::Progress;
 use crate::site::{Place, Site};
 use clap::Args as Arguments;
@@ -66,6 +66,8 @@ impl Findings {
     }
 }
 
+/// Whoever does not know how these are does not know whether a rollout would work.
+const NEEDED: [&str; 3] = ["schedules", "read client", "publish client"];
 /// A clock that is as far off makes decisions on the wrong minutes.
 const SKEW: SignedDuration = SignedDuration::from_secs(30);
 /// Without a tick for so long every call goes to stable.
@@ -88,7 +90,12 @@ pub(crate) async fn run(args: &Args, place: &Place) -> Outcome {
     progress.end();
     found.well = found.items.iter().all(|check| check.state != State::Bad);
     site.output.tell("Doctor", &found, || table(&found))?;
-    Ok(if found.well { Code::Done } else { Code::No })
+    let unseen = found.items.iter().any(|check| check.state == State::Unknown && NEEDED.contains(&check.of));
+    Ok(match (found.well, unseen) {
+        (false, _) => Code::No,
+        (true, true) => Code::CouldNotTell,
+        (true, false) => Code::Done,
+    })
 }
 
 fn table(found: &Findings) -> String {
@@ -110,7 +117,10 @@ fn table(found: &Findings) -> String {
         found.stage,
         match bad {
             0 => format!("nothing is wrong; {notes} to look at, {unknown} that could not be looked at from here"),
-            _ => format!("{bad} things are wrong; {notes} to look at, {unknown} that could not be looked at from here"),
+            _ => format!(
+                "{} wrong; {notes} to look at, {unknown} that could not be looked at from here",
+                counted(bad, "thing is", "things are")
+            ),
         }
     )
 }
@@ -130,7 +140,7 @@ async fn aws(site: &Site, found: &mut Findings) -> Vec<FlowName> {
     }
     let active = match site.ledger.active().await {
         Ok(active) => {
-            found.add("ledger", State::Well, format!("{} flows are watched", active.len()));
+            found.add("ledger", State::Well, format!("{} watched", counted(active.len(), "flow is", "flows are")));
             active
         }
         Err(error) => {
@@ -145,8 +155,12 @@ async fn aws(site: &Site, found: &mut Findings) -> Vec<FlowName> {
         Err(error) => found.add("ledger, writing", State::Bad, format!("what you ask for cannot be recorded: {error}")),
     }
     match site.parameters.may_write().await {
-        Ok(true) => found.add("parameters", State::Well, "you may take calls away: the percentage can be written"),
-        Ok(false) => found.add("parameters", State::Unknown, "whether you may write them shows once a tick has written the heartbeat"),
+        Ok(true) => found.add("parameters", State::Well, "you may write them, and so take calls away"),
+        Ok(false) => found.add(
+            "parameters",
+            State::Unknown,
+            "whether you may write them could not be tried: the heartbeat is not there, or you may not read it",
+        ),
         Err(reason) => found.add("parameters", State::Bad, format!("you cannot take calls away by this tool: {reason}")),
     }
     match SnsNotifier::of_stage(&site.aws, &site.stage).await {
@@ -202,7 +216,11 @@ async fn armed(site: &Site, found: &mut Findings) {
     };
     let (mute, off) = (named(&|alarm| !alarm.has_actions || !alarm.enabled), named(&|alarm| alarm.state == "ALARM"));
     if !mute.is_empty() {
-        found.add("alarms", State::Bad, format!("they tell nobody: {mute}"));
+        found.add(
+            "alarms",
+            State::Bad,
+            format!("they tell nobody: {mute}. Deploy with NotifyEmail, or subscribe to the watchers topic, and switch their actions on"),
+        );
     }
     if !off.is_empty() {
         found.add("alarms", State::Bad, format!("going off now: {off}; see docs/runbook/serin-is-unwell.md"));
@@ -235,7 +253,9 @@ async fn permissions(client: &Client, of: Clients, plan: Option<&Plan>, label: &
     if let Some(Err(reason)) = permissions.first().map(|permission| &permission.granted)
         && permissions.iter().all(|permission| permission.granted.is_err())
     {
-        return found.add(label, State::Bad, format!("nothing could be asked: {reason}"));
+        // Whoever may not read the client's key knows nothing of the client.
+        let state = if reason.contains("/genesys/") && reason.contains("parameter") { State::Unknown } else { State::Bad };
+        return found.add(label, state, format!("nothing could be asked: {reason}"));
     }
     let mut granted = 0;
     for permission in &permissions {
@@ -304,6 +324,10 @@ async fn of_flow(site: &Site, flow: &FlowName, found: &mut Findings) {
     let Some(rollout) = rollout else { return };
     match site.parameters.read(flow).await {
         Ok(seen) => match drift(&rollout, &seen) {
+            // A tick in between looks like a hand.
+            Some(_) if open(&site.ledger, flow).await.is_ok_and(|now| now.rollout.as_ref() != Some(&rollout)) => {
+                found.add("flow", State::Unknown, format!("{flow}: it changed while it was looked at; ask again"));
+            }
             Some(drift) => found.add("flow", State::Bad, format!("{flow}: {drift}")),
             None => found.add("flow", State::Well, format!("{flow}: {}, parameters as recorded", rollout.phase)),
         },
@@ -341,6 +365,7 @@ async fn row(site: &Site, flow: &FlowName, table: &str, rollout: &Rollout, found
         Err(error) => Err(format!("{error:#}")),
     };
     match found_row {
+        Ok(None) if !rollout.has_stepped => {}
         Ok(None) => found.add("row", State::Bad, format!("{flow}: data table {table} has no such row, so every call goes to stable")),
         Ok(Some(row)) if is_foreign(&row, &site.stage) => found.add("row", State::Bad, format!("{flow}: it belongs to `{}`", row.owner)),
         Ok(Some(row)) if row.weight != rollout.settled_weight() && rollout.phase.is_watched() => {

@@ -1,6 +1,7 @@
 //! `serin explain`: why a rollout stands where it stands, what would change it, and how it got there. From the record alone.
 
 use crate::failure::{Code, Outcome};
+use crate::output::{note, plain};
 use crate::site::Place;
 use jiff::Timestamp;
 use serde::Serialize;
@@ -12,6 +13,7 @@ use serin_core::decision::{Facts, decide};
 use serin_core::explain::{Explanation, explain};
 use serin_core::ledger::StoredEntry;
 use serin_core::measurement::{Comparison, Metric};
+use serin_core::projection::Seen;
 use serin_core::rollout::{FlowName, Rollout};
 
 #[derive(clap::Args)]
@@ -37,13 +39,13 @@ struct Explained {
 
 /// An entry that changed the phase.
 #[derive(Serialize)]
-struct Turn {
+pub(crate) struct Turn {
     revision: u64,
     at: Timestamp,
     event: &'static str,
     phase: String,
     by: String,
-    why: String,
+    pub(crate) why: String,
     /// Both cohorts as they were then.
     #[serde(skip_serializing_if = "Option::is_none")]
     evidence: Option<Comparison>,
@@ -56,7 +58,14 @@ pub(crate) async fn run(args: &Args, place: &Place) -> Outcome {
     let mut explained = Explained { flow: flow.clone(), rollout: None, phase: None, now: None, turns: Vec::new() };
     if let Some(rollout) = &opened.rollout {
         let restrictions = site.ledger.restrictions().await?;
-        let seen = site.parameters.read(flow).await?;
+        // The record is worth explaining also when Parameter Store has trouble.
+        let seen = match site.parameters.read(flow).await {
+            Ok(seen) => seen,
+            Err(error) => {
+                note(&format!("note: {error}; what is explained rests on the ledger alone"));
+                Seen::default()
+            }
+        };
         let analysis = match rollout.phase.is_watched() {
             true => Some(recall(&site.ledger, flow, rollout).await?.judge(rollout, &forgiven(&restrictions, flow, site.now), site.now)),
             false => None,
@@ -74,7 +83,8 @@ pub(crate) async fn run(args: &Args, place: &Place) -> Outcome {
     Ok(Code::Done)
 }
 
-fn turns(entries: &[StoredEntry]) -> anyhow::Result<Vec<Turn>> {
+/// The entries that changed the phase, oldest first.
+pub(crate) fn turns(entries: &[StoredEntry]) -> anyhow::Result<Vec<Turn>> {
     let mut turns = Vec::new();
     let mut before: Option<Rollout> = None;
     for stored in entries {
@@ -110,8 +120,8 @@ impl Explained {
             lines.extend([String::new(), "how it got there".to_owned()]);
         }
         for turn in &self.turns {
-            lines.push(format!("  {:>4}  {:.0}  {:<22} {}", turn.revision, turn.at, turn.phase, turn.why));
-            lines.push(format!("        {:<20}  by {}", "", turn.by));
+            lines.push(format!("  {:>4}  {:.0}  {:<22} {}", turn.revision, turn.at, turn.phase, plain(&turn.why)));
+            lines.push(format!("        {:<20}  by {}", "", plain(&turn.by)));
             lines.extend(turn.evidence.iter().map(|both| format!("        {:<20}  {}", "", figures(both))));
         }
         lines.join("\n")
@@ -123,7 +133,7 @@ fn figures(both: &Comparison) -> String {
     let side = |name: &str, counts: &serin_core::measurement::Counts| {
         let rate = |metric: Metric| counts.percent(metric).map_or("-".to_owned(), |percent| format!("{percent:.1} %"));
         format!(
-            "{name} {} calls, errors {}, hang-ups {}, transfers {}",
+            "{name} {} calls, errors {}, abandoned {}, transfers {}",
             counts.calls,
             rate(Metric::Error),
             rate(Metric::Abandon),

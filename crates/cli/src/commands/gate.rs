@@ -1,7 +1,8 @@
 //! `serin gate`: may a flow be deployed now? A pipeline may also take its turn: of several that ask at once one gets it.
 
+use crate::commands::restrictions::length;
 use crate::failure::{Code, Failure, Outcome};
-use crate::output::print;
+use crate::output::{Output, note, print};
 use crate::site::{Place, Site};
 use anyhow::anyhow;
 use clap::Args as Arguments;
@@ -10,6 +11,7 @@ use serde::Serialize;
 use serde_json::json;
 use serin_aws::WallClock;
 use serin_controller::intervene::{Gate, LONGEST_HOLD, gate, hold_gate, release_gate};
+use serin_controller::ports::Ledger;
 use serin_core::rollout::FlowName;
 use std::io::Read;
 use std::time::Duration;
@@ -19,7 +21,7 @@ pub(crate) struct Args {
     /// The flow
     flow: FlowName,
     /// Take the turn for so long, such as 10m (24h at most): until then nobody else passes
-    #[arg(long, value_name = "LENGTH")]
+    #[arg(long, value_name = "LENGTH", value_parser = length)]
     hold: Option<SignedDuration>,
     /// Give the turn back
     #[arg(long, conflicts_with = "hold")]
@@ -82,13 +84,53 @@ struct Answer {
 }
 
 /// A gate that does not answer by then is closed.
-const PATIENCE: Duration = Duration::from_millis(950);
+const PATIENCE: Duration = Duration::from_millis(850);
+/// Whatever else hangs (a name, a file of a network, a pipe that nobody closes) does not keep it open either.
+const LAST: Duration = Duration::from_millis(970);
+const LATE: &str =
+    "the ledger did not answer within a second, so the gate is closed; ask again, and look at credentials and region if it stays so";
+
+/// Closes the gate when its second is over, from beside.
+pub(crate) fn watch_over(args: &Args, output: Output) {
+    let (flow, is_terraform) = (args.flow.clone(), args.terraform);
+    std::thread::spawn(move || {
+        std::thread::sleep(LAST);
+        let code = match is_terraform {
+            true => {
+                let _ = print(&flat(&flow, false, Code::CouldNotTell as u8, LATE));
+                Code::Done
+            }
+            false => {
+                crate::tell(&anyhow!(LATE), Code::CouldNotTell, output);
+                Code::CouldNotTell
+            }
+        };
+        std::process::exit(code as i32)
+    });
+}
+
+/// A flat map of strings.
+fn flat(flow: &FlowName, open: bool, code: u8, answer: &str) -> String {
+    json!({"flow": flow, "open": open.to_string(), "code": code.to_string(), "answer": answer}).to_string()
+}
 
 pub(crate) async fn run(args: &Args, place: &Place) -> Outcome {
     if args.terraform {
         return terraform(args, place).await;
     }
-    let answer = within(ask(args, place)).await?;
+    let mut named = None;
+    if let Some(length) = args.hold {
+        if length > LONGEST_HOLD {
+            return Err(Failure::not_accepted(anyhow!("--hold {length:#} is not accepted: at most 24h is")));
+        }
+        if args.turn.holder().is_none() {
+            // Whoever has no name gets one that nobody else has, and is told before it counts: a turn that nobody can give back is worse.
+            let holder = format!("h-{:016x}", fastrand::u64(..));
+            note(&format!("note: the turn is asked for in the name of {holder}"));
+            named = Some(holder);
+        }
+    }
+    let answer = within(ask(args, place, named)).await?;
     place.output.tell("Gate", &answer, || format!("{}: {}", answer.flow, answer.answer))?;
     Ok(Code::of_gate(answer.code))
 }
@@ -96,38 +138,39 @@ pub(crate) async fn run(args: &Args, place: &Place) -> Outcome {
 async fn within(asked: impl Future<Output = Result<Answer, Failure>>) -> Result<Answer, Failure> {
     match tokio::time::timeout(PATIENCE, asked).await {
         Ok(answer) => answer,
-        Err(_) => Err(anyhow!(
-            "the ledger did not answer within a second, so the gate is closed; ask again, and look at credentials and region if it stays so"
-        )
-        .into()),
+        Err(_) => Err(anyhow!(LATE).into()),
     }
 }
 
-async fn ask(args: &Args, place: &Place) -> Result<Answer, Failure> {
+async fn ask(args: &Args, place: &Place, named: Option<String>) -> Result<Answer, Failure> {
     let site = place.connect().await?;
-    let holder = args.turn.holder();
+    let holder = args.turn.holder().or(named);
     if args.release {
         return release(args, &site, holder).await;
     }
     let (flow, now) = (&args.flow, site.now);
     let Some(length) = args.hold else {
         let gate = gate(&site.ledger, &WallClock, flow, now, holder.as_deref()).await?;
-        return Ok(Answer::of(flow, &gate, gate.to_string(), None));
+        return Ok(Answer::of(flow, &gate, said(&site, flow, &gate).await?, None));
     };
-    if length <= SignedDuration::ZERO || length > LONGEST_HOLD {
-        return Err(Failure::not_accepted(anyhow!("--hold {length:#} is not accepted: more than nothing and at most 24h is")));
-    }
-    // Whoever has no name gets one that nobody else has.
-    let holder = holder.unwrap_or_else(|| format!("h-{:016x}", fastrand::u64(..)));
+    let holder = holder.unwrap_or_default();
     let gate = hold_gate(&site.ledger, &WallClock, flow, now, &holder, length).await?;
     let said = match gate {
         Gate::Open => {
             let until = Timestamp::now() + length;
             format!("open, and held for {holder} until {until:.0}; `serin gate {flow} --release --holder {holder}` gives it back")
         }
-        _ => gate.to_string(),
+        _ => said(&site, flow, &gate).await?,
     };
     Ok(Answer::of(flow, &gate, said, Some((holder, length))))
+}
+
+/// The answer in words, with the name of the flow; whoever mistyped it should see that.
+async fn said(site: &Site, flow: &FlowName, gate: &Gate) -> Result<String, Failure> {
+    if *gate == Gate::Open && site.ledger.load(flow).await?.revision == 0 {
+        return Ok("open: nothing was ever rolled out under this name".to_owned());
+    }
+    Ok(gate.to_string().replace("gate FLOW", &format!("gate {flow}")))
 }
 
 async fn release(args: &Args, site: &Site, holder: Option<String>) -> Result<Answer, Failure> {
@@ -157,12 +200,11 @@ impl Answer {
 async fn terraform(args: &Args, place: &Place) -> Outcome {
     let mut query = String::new();
     std::io::stdin().lock().take(64 * 1024).read_to_string(&mut query)?;
-    let (open, code, answer) = match within(ask(args, place)).await {
+    let (open, code, answer) = match within(ask(args, place, None)).await {
         Ok(Answer { open, code, answer, .. }) => (open, code, answer),
         Err(Failure { error, .. }) => (false, Code::CouldNotTell as u8, format!("could not tell, which is a no: {error:#}")),
     };
-    let said = json!({"flow": args.flow, "open": open.to_string(), "code": code.to_string(), "answer": answer});
-    print(&said.to_string())?;
+    print(&flat(&args.flow, open, code, &answer))?;
     Ok(Code::Done)
 }
 

@@ -1,7 +1,8 @@
 //! `serin history`: the rollouts that a flow has had.
 
+use crate::commands::explain::turns;
 use crate::failure::{Code, Outcome};
-use crate::output::columns;
+use crate::output::{columns, plain};
 use crate::site::Place;
 use crate::view::tone_of;
 use jiff::Timestamp;
@@ -54,8 +55,8 @@ impl Past {
     fn of(entries: &[StoredEntry]) -> anyhow::Result<Past> {
         let rollout = Rollout::replay(entries.iter().map(|stored| &stored.entry))?;
         let opened = &entries[0].entry;
-        // What changed the phase last says why; later entries repair parameters or clear a quarantine.
-        let turned = entries.iter().rev().find(|stored| stored.entry.at == rollout.phase_since).unwrap_or(&entries[0]);
+        // What changed the phase last says why; later entries clear a quarantine, or apply a weight.
+        let turned = turns(entries)?.pop();
         let lasted = rollout.phase.is_terminal().then(|| rollout.phase_since.duration_since(opened.at).as_mins());
         Ok(Past {
             version: rollout.canary_version.clone().unwrap_or_else(|| rollout.plan.canary.version.clone()),
@@ -68,7 +69,7 @@ impl Past {
             since: rollout.phase_since,
             lasted_minutes: lasted.and_then(|minutes| u32::try_from(minutes).ok()),
             reached: rollout.weights.iter().map(|at| at.weight).max().unwrap_or(Weight::ZERO),
-            why: turned.entry.why.clone(),
+            why: turned.map_or_else(|| opened.why.clone(), |turn| turn.why),
             rollout: rollout.id,
         })
     }
@@ -99,7 +100,7 @@ fn table(history: &History) -> String {
             tone_of(past.phase).paint(past.phase),
             format!("{} %", past.reached),
             past.lasted_minutes.map_or_else(|| "-".to_owned(), |minutes| spell(f64::from(minutes))),
-            past.why.clone(),
+            plain(&past.why),
         ]
     };
     let rows: Vec<Vec<String>> = history.items.iter().map(row).collect();

@@ -20,8 +20,8 @@ pub(crate) struct Args {
     #[arg(long, value_name = "ID")]
     canary: Option<String>,
     /// Version to roll out, such as 15.0, checked in before; `serin deploy` puts in the one that it publishes
-    #[arg(long, default_value = "1.0")]
-    version: String,
+    #[arg(long)]
+    version: Option<String>,
     /// How calls come to the change
     #[arg(long, value_enum, default_value_t)]
     strategy: Strategy,
@@ -92,17 +92,19 @@ pub(crate) fn run(args: &Args, output: Output) -> Outcome {
         Some(id) => id.clone(),
         None => asked("Id of the flow that gets the change", "--canary ID")?,
     };
-    let text = args.text(flow.as_str(), stable.as_deref(), &canary);
+    let version = match &args.version {
+        Some(version) => version.clone(),
+        None => asked("Version to roll out (such as 15.0; with `serin deploy` any will do)", "--version VERSION")?,
+    };
+    let text = args.text(flow.as_str(), stable.as_deref(), [&canary, &version]);
+    // What was said on the command line is refused here, and not at the next command.
+    let not_made = "what was said does not make a rollout file; nothing was written";
+    file::check(&text, "rollout file").map_err(|refused| Failure::not_accepted(refused.context(not_made)))?;
     if to_stdout {
         crate::output::print(&text)?;
         return Ok(Code::Done);
     }
     std::fs::write(&args.out, &text).with_context(|| format!("{} cannot be written", args.out.display()))?;
-    // What was said on the command line is refused here, and not at the next command.
-    if let Err(refused) = file::read(&args.out) {
-        std::fs::remove_file(&args.out)?;
-        return Err(Failure::not_accepted(refused.context("what was said does not make a rollout file; nothing was written")));
-    }
     let shown = args.out.display().to_string();
     output.tell("Initialized", &json!({"file": shown, "flow": flow}), || {
         format!(
@@ -160,7 +162,7 @@ impl Mode {
 
 impl Args {
     /// The file, explained line by line.
-    fn text(&self, flow: &str, stable: Option<&str>, canary: &str) -> String {
+    fn text(&self, flow: &str, stable: Option<&str>, [canary, version]: [&str; 2]) -> String {
         let at_once = matches!(self.strategy, Strategy::Pointer | Strategy::PublishWatch);
         let mode = self.mode.unwrap_or(if at_once { Mode::Act } else { Mode::Observe });
         let quoted = |text: &str| serde_json::Value::from(text).to_string();
@@ -175,7 +177,7 @@ impl Args {
         lines.push(format!(
             "canary: {{flow_id: {}, version: {}}}    # the flow that gets the change, and which version",
             quoted(canary),
-            quoted(&self.version)
+            quoted(version)
         ));
         match self.strategy {
             Strategy::Pointer => lines.push("pointer: {table: PUT-THE-ID-HERE}    # the data table that the traffic cop reads".to_owned()),

@@ -2,7 +2,7 @@
 
 use crate::commands::verify;
 use crate::failure::{Code, Failure, Outcome};
-use crate::output::{Output, print};
+use crate::output::{Output, plain, print};
 use crate::recording;
 use crate::site::{Place, Site};
 use anyhow::anyhow;
@@ -61,7 +61,14 @@ fn show(opened: &Opened, output: Output) -> Outcome {
     output.tell("Ledger", &shown, || {
         let line = |stored: &StoredEntry| {
             let entry = &stored.entry;
-            format!("{:>4}  {:.0}  {:<19} {:<18} {}", entry.revision, entry.at, entry.event.name(), entry.by.to_string(), entry.why)
+            format!(
+                "{:>4}  {:.0}  {:<19} {:<18} {}",
+                entry.revision,
+                entry.at,
+                entry.event.name(),
+                plain(&entry.by.to_string()),
+                plain(&entry.why)
+            )
         };
         let mut lines: Vec<String> = entries.iter().map(line).collect();
         lines.push(match entries.is_empty() {

@@ -8,6 +8,7 @@ use crate::site::{Place, Site};
 use serde::Serialize;
 use serin_aws::{DynamoLedger, ParameterStore, WallClock};
 use serin_controller::evaluate::RolloutClock;
+use serin_controller::intervene::{Gate, gate};
 use serin_controller::preflight::look;
 use serin_controller::work::{Ports, Run};
 use serin_core::rollout::{FlowName, Snapshot};
@@ -33,10 +34,14 @@ struct Found {
 pub(crate) async fn run(args: &Args, place: &Place) -> Outcome {
     let plan = file::read(&args.file).map_err(Failure::not_accepted)?;
     let site = place.connect().await?;
-    let genesys = site.genesys().connect()?;
+    let genesys = site.genesys().connect().map_err(Failure::not_accepted)?;
     let progress = Progress::begin(&format!("looking at what a rollout of {} needs", plan.flow));
-    let looked = look(&ports(&site, &genesys), &site.as_run(), &plan).await?;
+    let mut looked = look(&ports(&site, &genesys), &site.as_run(), &plan).await?;
     progress.end();
+    match gate(&site.ledger, &WallClock, &plan.flow, site.now, None).await? {
+        Gate::Open => {}
+        closed => looked.problems.insert(0, format!("`serin start` would be refused now: the gate is {closed}")),
+    }
     let ready = looked.problems.is_empty();
     let found = Found { flow: plan.flow.clone(), ready, problems: looked.problems, snapshot: looked.snapshot };
     site.output.tell("Preflight", &found, || {

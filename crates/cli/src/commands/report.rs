@@ -1,12 +1,13 @@
 //! `serin report`: what Serin would have done with rollouts that it only observed, beside what people did.
 
 use crate::failure::{Code, Outcome};
+use crate::output::{counted, plain};
 use crate::site::{Place, Site};
 use jiff::{SignedDuration, Timestamp};
 use serde::Serialize;
 use serin_controller::ports::Ledger;
 use serin_core::ledger::StoredEntry;
-use serin_core::measurement::{Comparison, Window, total};
+use serin_core::measurement::{Comparison, Counts, Window, total};
 use serin_core::phase::{Advice, Event};
 use serin_core::policy::Mode;
 use serin_core::rollout::{FlowName, Rollout};
@@ -18,8 +19,8 @@ use serin_core::weight::Weight;
 pub(crate) struct Args {
     /// The flow
     flow: FlowName,
-    /// Rollouts that were opened in the last so many days
-    #[arg(long, default_value_t = 7, value_name = "N")]
+    /// Rollouts of which something was recorded in the last so many days, and one that is not finished
+    #[arg(long, default_value_t = 7, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=3650))]
     days: u32,
 }
 
@@ -56,7 +57,7 @@ struct Given {
     followed: Option<Followed>,
     /// Calls that the canary got from then until they did.
     canary_calls: u32,
-    /// Of these, ended by an error or a hang-up.
+    /// Of these, ended by an error or a hang-up beyond what stable's rate in the same minutes explains.
     canary_bad: u32,
 }
 
@@ -77,7 +78,10 @@ pub(crate) async fn run(args: &Args, place: &Place) -> Outcome {
     };
     let since = site.now - SignedDuration::from_hours(24 * i64::from(args.days));
     let mut items = Vec::new();
-    for entries in rollouts.iter().filter(|entries| entries[0].entry.at >= since) {
+    let is_late = |entries: &Vec<StoredEntry>| entries.last().is_some_and(|last| last.entry.at >= since);
+    // The latest one counts however long ago its last word was: it may be waiting for somebody.
+    let last = rollouts.len().saturating_sub(1);
+    for (_, entries) in rollouts.iter().enumerate().filter(|(n, entries)| *n == last || is_late(entries)) {
         items.extend(observed(&site, entries).await?);
     }
     let report = Report { flow: args.flow.clone(), days: args.days, items };
@@ -110,9 +114,15 @@ impl Observed {
             match &entry.event {
                 Event::WeightSet { weight: set, .. } => weight = *set,
                 Event::Advised { advice: given } => {
-                    let hand = entries[n + 1..].iter().find_map(|later| Some((later.entry.at, set(later)?)));
+                    // A rise is no answer to the advice to take the calls back.
+                    let is_answer = |to: Option<Weight>| *given != Advice::TakeBack || to.is_none_or(|to| to < weight);
+                    let hands = entries[n + 1..].iter().filter_map(|later| Some((later.entry.at, set(later)?)));
+                    let hand = hands.into_iter().find(|(_, to)| is_answer(*to));
                     let until = hand.map_or(now, |(at, _)| at);
-                    let canary = total(windows.iter().filter(|window| (entry.at..until).contains(&window.start))).canary;
+                    let both = total(windows.iter().filter(|window| (entry.at..until).contains(&window.start)));
+                    let bad = |counts: &Counts| f64::from(counts.errors + counts.abandons);
+                    let usual = bad(&both.stable) / f64::from(both.stable.calls.max(1));
+                    let excess = (bad(&both.canary) - usual * f64::from(both.canary.calls)).max(0.0);
                     let minutes = |at: Timestamp| u32::try_from(at.duration_since(entry.at).as_mins()).unwrap_or_default();
                     advice.push(Given {
                         at: entry.at,
@@ -120,8 +130,8 @@ impl Observed {
                         advice: *given,
                         why: entry.why.clone(),
                         followed: hand.map(|(at, weight)| Followed { at, minutes: minutes(at), weight }),
-                        canary_calls: canary.calls,
-                        canary_bad: canary.errors + canary.abandons,
+                        canary_calls: both.canary.calls,
+                        canary_bad: excess.round() as u32,
                     });
                 }
                 _ => {}
@@ -164,10 +174,12 @@ impl Given {
             (Some(Followed { minutes, weight: Some(set), .. }), _) => format!("a person set {set} % {} later", spell(f64::from(*minutes))),
         };
         let met = match advice {
-            Advice::TakeBack => format!("; meanwhile {canary_calls} callers got the canary, {canary_bad} of whom met an error or hung up"),
+            Advice::TakeBack => format!(
+                "; meanwhile {canary_calls} callers got the canary, some {canary_bad} more of whom met an error or hung up than of as many on stable"
+            ),
             Advice::Rise { .. } => String::new(),
         };
-        format!("  {at:.0}  {would}: {why}\n      {then}{met}")
+        format!("  {at:.0}  {would}. It said: {}\n      {then}{met}", plain(why))
     }
 }
 
@@ -185,13 +197,13 @@ impl Report {
         let (rises, back) = (given(|advice| matches!(advice, Advice::Rise { .. })), given(|advice| *advice == Advice::TakeBack));
         let bad: u32 = back.iter().map(|given| given.canary_bad).sum();
         let mut lines = vec![format!(
-            "{}: {} observed rollouts in {} days. Serin would have risen {} times and taken the calls back {} times; after that advice {bad} \
-             more callers met an error or hung up in a canary.",
+            "{}: {} in {} days. Serin would have risen {} and taken the calls back {}; after that advice some {bad} \
+             callers more met an error or hung up than of as many on stable.",
             self.flow,
-            self.items.len(),
+            counted(self.items.len(), "observed rollout", "observed rollouts"),
             self.days,
-            rises.len(),
-            back.len()
+            counted(rises.len(), "time", "times"),
+            counted(back.len(), "time", "times")
         )];
         lines.extend(self.items.iter().map(|one| format!("\n{}", one.text())));
         lines.push("\nIf you would have done the same, set `mode: advise` (each rise asks) or `mode: act` in the rollout file.".to_owned());

@@ -2,12 +2,13 @@
 
 use crate::ask;
 use crate::failure::{Code, Failure, Outcome};
-use crate::output::{Items, note};
+use crate::output::Items;
 use crate::site::{Place, Site, Why};
 use anyhow::{Context, anyhow};
 use clap::{ArgGroup, Args, Subcommand};
 use jiff::{SignedDuration, Timestamp};
 use serde::Serialize;
+use serde_json::json;
 use serin_aws::WallClock;
 use serin_controller::intervene::{STOP, lift, stop_all as stop_all_of};
 use serin_controller::ports::Ledger;
@@ -28,6 +29,9 @@ pub(crate) enum Maintenance {
         /// Pause with all calls on stable what would have been rolled back
         #[arg(long)]
         contain: bool,
+        /// Do not ask, where no flow is named
+        #[arg(long, short)]
+        yes: bool,
     },
     /// What is set: maintenance windows, freezes and the stop
     List,
@@ -53,7 +57,7 @@ pub(crate) struct Period {
     #[arg(long)]
     until: Option<Timestamp>,
     /// Length instead of an end, such as 2h or 90m
-    #[arg(long = "for", value_name = "LENGTH")]
+    #[arg(long = "for", value_name = "LENGTH", value_parser = length)]
     lasting: Option<SignedDuration>,
     /// Every week, such as "Fri 16:00 - Mon 08:00"
     #[arg(long, value_name = "WEEKLY", value_parser = weekly, requires = "zone")]
@@ -67,6 +71,13 @@ pub(crate) struct Period {
 
 /// How far back something may begin: what is older is part of what the judge keeps.
 const LATE: SignedDuration = SignedDuration::from_mins(15);
+
+/// A length of time, as people write it.
+pub(crate) fn length(text: &str) -> Result<SignedDuration, String> {
+    let accepted = "one such as 10m, 2h or 90m is accepted";
+    let length: SignedDuration = text.parse().map_err(|_| accepted.to_owned())?;
+    if length <= SignedDuration::ZERO { Err(accepted.to_owned()) } else { Ok(length) }
+}
 
 fn weekly(text: &str) -> Result<(WeekTime, WeekTime), String> {
     let (from, until) = text.split_once('-').ok_or_else(|| format!("`{text}` is not accepted: one such as `Fri 16:00 - Mon 08:00` is"))?;
@@ -96,7 +107,13 @@ impl Period {
 /// What can be done about maintenance windows.
 pub(crate) async fn maintenance(what: Maintenance, place: &Place) -> Outcome {
     match what {
-        Maintenance::Add { period, contain } => restrict(Kind::Maintenance { contain }, period, place).await,
+        Maintenance::Add { period, contain, yes } => {
+            if period.flow.is_none() {
+                let what = "Serin rolls nothing back by itself meanwhile, whatever flow it is of: no flow was named.";
+                ask::confirm(yes || period.why.dry_run, what)?;
+            }
+            restrict(Kind::Maintenance { contain }, period, place).await
+        }
         Maintenance::List => list(&place.connect().await?).await,
         Maintenance::End { id, why } => end(&place.connect().await?, &id, &why).await,
     }
@@ -107,7 +124,8 @@ pub(crate) async fn restrict(kind: Kind, period: Period, place: &Place) -> Outco
     let site = place.connect().await?;
     let when = period.when(site.now).map_err(Failure::refused)?;
     let by = site.request(&period.why).await.by;
-    let id = format!("{}-{}", kind.name(), site.now.as_millisecond());
+    // By the wall clock: two of one tick are two.
+    let id = format!("{}-{}", kind.name(), Timestamp::now().as_millisecond());
     let restriction = Restriction { id, kind, flow: period.flow, when, reason: period.why.reason, by, ended: None };
     if period.why.dry_run {
         let genesys = site.genesys();
@@ -116,7 +134,7 @@ pub(crate) async fn restrict(kind: Kind, period: Period, place: &Place) -> Outco
         return site.would(&rehearsal);
     }
     site.ledger.restrict(&restriction).await?;
-    site.output.tell("Restriction", &restriction, || {
+    site.output.tell("Restriction", &json!({"restriction": restriction}), || {
         format!("{restriction}\n`serin maintenance end {} --reason …` ends it before its time", restriction.id)
     })?;
     Ok(Code::Done)
@@ -143,7 +161,7 @@ async fn end(site: &Site, id: &str, why: &Why) -> Outcome {
         return site.would(&rehearsal);
     }
     let ended = lift(&site.ledger, id, &site.request(why).await).await?.ok_or_else(missing)?;
-    site.output.tell("Restriction", &ended, || format!("{id} has ended"))?;
+    site.output.tell("Restriction", &json!({"restriction": ended}), || format!("{id} has ended"))?;
     Ok(Code::Done)
 }
 
@@ -176,8 +194,8 @@ pub(crate) async fn stop_all(asked: &StopAll, place: &Place) -> Outcome {
         return end(&site, STOP, &asked.why).await;
     }
     let what = format!(
-        "Every rollout of stage {} ends: all its calls go to stable, and nothing starts or rises until the stop is ended.",
-        site.stage
+        "Every rollout of {} ends: all its calls go to stable, and nothing starts or rises until the stop is ended.",
+        site.whereabouts()
     );
     ask::confirm(asked.yes || asked.why.dry_run, &what)?;
     let genesys = site.genesys();
@@ -202,11 +220,11 @@ pub(crate) async fn stop_all(asked: &StopAll, place: &Place) -> Outcome {
     })?;
     let undone = stopped.items.iter().filter(|one| one.error.is_some()).count();
     if undone > 0 {
-        note(&format!(
-            "error: {undone} of {} rollouts were not taken back: ask again, or set their percentage to 0 by hand (`serin rollback` where one flow gets its next version)",
+        let error = anyhow!(
+            "{undone} of {} rollouts were not taken back: ask again, or set their percentage to 0 by hand (`serin rollback` where one flow gets its next version)",
             stopped.items.len()
-        ));
-        return Ok(Code::Failed);
+        );
+        return Err(error.into());
     }
     Ok(Code::Done)
 }

@@ -6,6 +6,7 @@ use crate::failure::{Failure, Outcome};
 use crate::site::{Place, Why};
 use anyhow::anyhow;
 use serin_controller::record::open;
+use serin_core::policy::LowVolume;
 use serin_core::rollout::FlowName;
 
 #[derive(clap::Args)]
@@ -16,6 +17,9 @@ pub(crate) struct Args {
     volume: Volume,
     #[command(flatten)]
     turn: Turn,
+    /// Do not ask, where all calls would go at once
+    #[arg(long, short)]
+    yes: bool,
     #[command(flatten)]
     why: Why,
 }
@@ -28,5 +32,8 @@ pub(crate) async fn run(args: &Args, place: &Place) -> Outcome {
             args.flow
         )));
     };
-    start::open(&site, args.volume.of(before.plan), &args.turn, &args.why).await
+    let mut plan = before.plan;
+    // What was said of the volume was said for then: all calls at once at night are not all calls at once at noon.
+    plan.policy.low_volume = LowVolume::default();
+    start::open(&site, args.volume.of(plan, args.yes || args.why.dry_run)?, &args.turn, &args.why).await
 }

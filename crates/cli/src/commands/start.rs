@@ -3,8 +3,8 @@
 use crate::commands::gate::Turn;
 use crate::commands::plan;
 use crate::failure::{Code, Failure, Outcome};
-use crate::file;
 use crate::site::{Place, Site, Why};
+use crate::{ask, file};
 use serde_json::json;
 use serin_aws::WallClock;
 use serin_controller::intervene::{Request, start};
@@ -21,6 +21,9 @@ pub(crate) struct Args {
     volume: Volume,
     #[command(flatten)]
     turn: Turn,
+    /// Do not ask, where all calls would go at once
+    #[arg(long, short)]
+    yes: bool,
     #[command(flatten)]
     why: Why,
 }
@@ -43,20 +46,24 @@ pub(crate) struct Volume {
 }
 
 impl Volume {
-    /// The plan, with what was said of its volume.
-    pub(crate) fn of(&self, mut plan: Plan) -> Plan {
+    /// The plan, with what was said of its volume. All calls at once are asked for.
+    pub(crate) fn of(&self, mut plan: Plan, yes: bool) -> Result<Plan, Failure> {
+        if self.off_hours_full {
+            let what = format!("No steps: ALL calls of {} go to the canary as soon as it is published.", plan.flow);
+            ask::confirm(yes, &what)?;
+        }
         if self.accept_low_power {
             plan.policy.low_volume = LowVolume::Accept;
         } else if self.off_hours_full {
             plan.policy.low_volume = LowVolume::OffHoursFull;
         }
-        plan
+        Ok(plan)
     }
 }
 
 pub(crate) async fn run(args: &Args, place: &Place) -> Outcome {
     // A file is refused before anything is contacted.
-    let plan = args.volume.of(file::read(&args.file).map_err(Failure::not_accepted)?);
+    let plan = args.volume.of(file::read(&args.file).map_err(Failure::not_accepted)?, args.yes || args.why.dry_run)?;
     open(&place.connect().await?, plan, &args.turn, &args.why).await
 }
 

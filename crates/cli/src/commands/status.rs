@@ -2,7 +2,7 @@
 
 use crate::commands::watch;
 use crate::failure::{Code, Failure, Outcome};
-use crate::output::{Items, Output, columns};
+use crate::output::{Items, Output, columns, plain};
 use crate::site::{Place, Site};
 use crate::view::{View, tone_of};
 use anyhow::anyhow;
@@ -39,7 +39,7 @@ pub(crate) async fn run(args: &Args, place: &Place) -> Outcome {
     }
     let site = place.connect().await?;
     if args.watch {
-        return watch::run(&site, place, args.flow.clone()).await;
+        return watch::run(site, args.flow.clone()).await;
     }
     match &args.flow {
         Some(flow) => {
@@ -81,7 +81,7 @@ fn overview(site: &Site, active: &[ActiveFlow]) -> String {
             tone_of(&active.phase).paint(&active.phase),
             weight,
             since,
-            active.why.clone(),
+            plain(&active.why),
         ]
     };
     columns(&["FLOW", "ROLLOUT", "PHASE", "WEIGHT", "FOR", "LAST"], &active.iter().map(row).collect::<Vec<_>>())

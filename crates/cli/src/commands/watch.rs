@@ -2,8 +2,8 @@
 
 use crate::commands::status::standing;
 use crate::failure::{Code, Failure, Outcome};
-use crate::output::{Tone, has_colors};
-use crate::site::{Place, Site};
+use crate::output::{Tone, counted, has_colors};
+use crate::site::Site;
 use crate::view::{Evidence, Running, View, next, tone_of};
 use anyhow::anyhow;
 use jiff::Timestamp;
@@ -37,21 +37,46 @@ struct Screen {
 }
 
 /// Shows it until somebody leaves.
-pub(crate) async fn run(site: &Site, place: &Place, flow: Option<FlowName>) -> Outcome {
+pub(crate) async fn run(mut site: Site, flow: Option<FlowName>) -> Outcome {
     if !std::io::stdout().is_terminal() || !std::io::stdin().is_terminal() {
         return Err(Failure::not_accepted(anyhow!("--watch wants a terminal; without one ask `serin status FLOW` again and again")));
     }
-    let mut screen = Screen::of(site);
+    let mut screen = Screen::of(&site);
     // The first look says at once what is wrong, on a terminal that is still as it was.
-    screen.look(site, flow.as_ref()).await.map_err(Failure::from)?;
+    let looked = look(&mut site, flow.as_ref(), None).await?;
+    screen.take(looked);
     let mut terminal = ratatui::try_init()?;
-    let shown = show(&mut terminal, screen, place, flow.as_ref()).await;
+    let shown = show(&mut terminal, screen, &mut site, flow.as_ref()).await;
     ratatui::try_restore()?;
     shown?;
     Ok(Code::Done)
 }
 
-async fn show(terminal: &mut ratatui::DefaultTerminal, mut screen: Screen, place: &Place, flow: Option<&FlowName>) -> anyhow::Result<()> {
+/// What a look found.
+struct Looked {
+    flows: Vec<ActiveFlow>,
+    selected: usize,
+    view: Option<View>,
+    now: Timestamp,
+    last_tick: Option<Timestamp>,
+}
+
+/// Looks at all flows, and closely at the chosen one.
+async fn look(site: &mut Site, flow: Option<&FlowName>, chosen: Option<(FlowName, usize)>) -> anyhow::Result<Looked> {
+    site.renew().await.map_err(|failure| failure.error)?;
+    let mut flows = site.ledger.active().await?;
+    flows.retain(|active| flow.is_none_or(|flow| active.flow == *flow));
+    let place = chosen.map_or(0, |(chosen, at)| flows.iter().position(|active| active.flow == chosen).unwrap_or(at));
+    let selected = place.min(flows.len().saturating_sub(1));
+    // One that nobody visits any more has a record all the same.
+    let view = match flows.get(selected).map(|active| &active.flow).or(flow) {
+        Some(flow) => Some(View::of(site, flow).await?),
+        None => None,
+    };
+    Ok(Looked { flows, selected, view, now: site.now, last_tick: site.ledger.last_tick().await? })
+}
+
+async fn show(terminal: &mut ratatui::DefaultTerminal, mut screen: Screen, site: &mut Site, flow: Option<&FlowName>) -> anyhow::Result<()> {
     let mut keys = keys();
     let mut ended = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;
     let mut ticks = tokio::time::interval(EVERY);
@@ -59,7 +84,7 @@ async fn show(terminal: &mut ratatui::DefaultTerminal, mut screen: Screen, place
     ticks.tick().await;
     loop {
         terminal.draw(|frame| screen.draw(frame))?;
-        let look = tokio::select! {
+        let wanted = tokio::select! {
             _ = ended.recv() => return Ok(()),
             _ = ticks.tick() => true,
             event = keys.recv() => match event {
@@ -68,15 +93,30 @@ async fn show(terminal: &mut ratatui::DefaultTerminal, mut screen: Screen, place
                 Some(Key::By(step)) => screen.select(step),
             },
         };
-        if look {
-            // Where a stage runs by another clock, that one moves too.
-            match place.connect().await {
-                Ok(site) => {
-                    let looked = screen.look(&site, flow).await;
-                    screen.trouble = looked.err().map(|error| format!("{error:#}"));
-                }
-                Err(failure) => screen.trouble = Some(format!("{:#}", failure.error)),
+        if !wanted {
+            continue;
+        }
+        terminal.draw(|frame| screen.draw(frame))?;
+        let chosen = screen.flows.get(screen.selected).map(|active| (active.flow.clone(), screen.selected));
+        let looking = look(site, flow, chosen);
+        tokio::pin!(looking);
+        // Whoever wants to leave does not wait for an answer.
+        let looked = loop {
+            tokio::select! {
+                looked = &mut looking => break Some(looked),
+                _ = ended.recv() => return Ok(()),
+                event = keys.recv() => match event {
+                    None | Some(Key::Leave) => return Ok(()),
+                    Some(Key::Redraw) => { terminal.draw(|frame| screen.draw(frame))?; }
+                    // Another flow is looked at instead.
+                    Some(Key::By(step)) => if screen.select(step) { break None },
+                },
             }
+        };
+        match looked {
+            Some(Ok(looked)) => screen.take(looked),
+            Some(Err(error)) => screen.trouble = Some(format!("{error:#}")),
+            None => ticks.reset_immediately(),
         }
     }
 }
@@ -128,21 +168,11 @@ impl Screen {
         }
     }
 
-    /// Looks again; what was seen before stays if it cannot.
-    async fn look(&mut self, site: &Site, flow: Option<&FlowName>) -> anyhow::Result<()> {
-        let mut flows = site.ledger.active().await?;
-        flows.retain(|active| flow.is_none_or(|flow| active.flow == *flow));
-        let chosen = self.flows.get(self.selected).map(|active| active.flow.clone());
-        let again = chosen.and_then(|chosen| flows.iter().position(|active| active.flow == chosen));
-        self.selected = again.unwrap_or(self.selected.min(flows.len().saturating_sub(1)));
-        // One that nobody visits any more has a record all the same.
-        let shown = flows.get(self.selected).map(|active| &active.flow).or(flow);
-        self.view = match shown {
-            Some(flow) => Some(View::of(site, flow).await?),
-            None => None,
-        };
-        (self.flows, self.now, self.last_tick, self.trouble) = (flows, site.now, site.ledger.last_tick().await?, None);
-        Ok(())
+    /// Shows what was found.
+    fn take(&mut self, looked: Looked) {
+        let Looked { flows, selected, view, now, last_tick } = looked;
+        *self =
+            Screen { stage: std::mem::take(&mut self.stage), colors: self.colors, now, last_tick, flows, selected, view, trouble: None };
     }
 
     /// Another flow; whether there is one.
@@ -170,7 +200,7 @@ impl Screen {
             Some(at) => format!("tick {}", at.strftime("%H:%M:%SZ")),
             None => "no tick yet".to_owned(),
         };
-        let count = if self.flows.len() == 1 { "1 flow".to_owned() } else { format!("{} flows", self.flows.len()) };
+        let count = counted(self.flows.len(), "flow", "flows");
         let width = usize::from(width);
         let title = format!(" serin  stage {}  {}  {count}  {ticked}", self.stage, self.now.strftime("%Y-%m-%d %H:%M:%SZ"));
         format!("{:<width$}", cut(&title, width))
@@ -222,17 +252,24 @@ impl Screen {
 
     fn facts(&self, view: &View, rollout: &Running, width: u16) -> Vec<Line<'static>> {
         let bold = self.style(Modifier::BOLD);
+        let mut room = usize::from(width);
+        let mut fitting = |text: String| {
+            let text = cut(&text, room);
+            room -= text.chars().count();
+            text
+        };
         let mut lines = vec![
             Line::from(vec![
-                Span::styled(format!(" {}  ", view.flow), bold),
-                Span::raw(format!("{}  ", rollout.id)),
-                Span::styled(rollout.shown.clone(), self.toned(tone_of(rollout.phase)).patch(bold)),
-                Span::raw(format!("  {}", rollout.lasts)),
+                Span::styled(fitting(format!(" {}  ", view.flow)), bold),
+                Span::raw(fitting(format!("{}  ", rollout.id))),
+                Span::styled(fitting(rollout.shown.clone()), self.toned(tone_of(rollout.phase)).patch(bold)),
+                Span::raw(fitting(format!("  {}", rollout.lasts))),
             ]),
-            Line::raw(format!(" {}, mode {}, steps {}", rollout.strategy, rollout.mode, rollout.way())),
+            Line::raw(format!(" version {}, {}, mode {}, steps {}", rollout.version, rollout.strategy, rollout.mode, rollout.way())),
             Line::raw(format!(" weight {}", view.weight())),
         ];
-        lines.extend(view.restrictions.iter().map(|said| Line::styled(format!(" {said}"), self.toned(Tone::Busy))));
+        let restricted = view.restrictions.iter().flat_map(|said| wrapped(said, usize::from(width.saturating_sub(1))));
+        lines.extend(restricted.map(|said| Line::styled(format!(" {said}"), self.toned(Tone::Busy))));
         if rollout.is_watched {
             lines.push(Line::raw(""));
             lines.extend(rollout.table().lines().map(|line| Line::raw(format!(" {line}"))));
@@ -364,7 +401,7 @@ mod tests {
                     "stable",
                     "canary",
                     "errors",
-                    "hang-ups",
+                    "abandoned",
                     "to rollback",
                     "to 25 %",
                     "now",

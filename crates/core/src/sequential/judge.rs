@@ -551,6 +551,9 @@ impl Sequential {
         if let Some(probe) = self.probe {
             return part(self.step_canary, probe.calls());
         }
+        if self.both().any(|(m, s)| m.required && !s.is_available(self.minutes)) {
+            return 0.0;
+        }
         let stage = stage(self.weight, self.next_weight());
         let bar = f64::ln(1.0 / CLEARANCE[stage].1);
         let waited = part(f64::from(self.minutes), f64::from(self.settings.min_step));
