@@ -39,6 +39,13 @@ fn refused(stage: &Stage, action: Action) -> String {
     why
 }
 
+fn freeze(stage: &Stage, lasting: i64) {
+    let from = stage.world.state().now;
+    let when = When::Once { from, until: Some(from + minutes(lasting)) };
+    let (id, reason, by) = ("freeze-1".into(), "the holidays".into(), "sam".into());
+    stage.world.state().restrictions.push(Restriction { id, kind: Kind::Freeze, flow: None, when, reason, by, ended: None });
+}
+
 fn weight(stage: &Stage) -> f64 {
     stage.rollout(FLOW).in_force.weight.percent()
 }
@@ -141,12 +148,11 @@ fn doubt_about_the_canary_holds_what_was_hastened() {
 #[test]
 fn the_word_of_a_person_is_good_for_half_an_hour() {
     let mut stage = at_5_percent("15.0", Mode::Act);
-    stage.world.state().outages.insert("analytics");
     asks(&stage, Action::Advance);
-    for _ in 0..31 {
+    freeze(&stage, 31);
+    for _ in 0..32 {
         stage.minute();
     }
-    stage.world.state().outages.clear();
     for _ in 0..5 {
         stage.minute();
         assert_eq!(weight(&stage), 5.0, "whoever said it is home by now: {}", stage.story());
@@ -158,15 +164,9 @@ fn the_word_of_a_person_is_good_for_half_an_hour() {
 
 #[test]
 fn a_freeze_a_hand_and_a_publication_go_before_what_was_hastened() {
-    let freeze = |stage: &Stage| {
-        let from = stage.world.state().now;
-        let when = When::Once { from, until: Some(from + minutes(5)) };
-        let (id, reason, by) = ("freeze-1".into(), "the holidays".into(), "sam".into());
-        stage.world.state().restrictions.push(Restriction { id, kind: Kind::Freeze, flow: None, when, reason, by, ended: None });
-    };
     let mut stage = at_5_percent("15.0", Mode::Act);
     asks(&stage, Action::Advance);
-    freeze(&stage);
+    freeze(&stage, 5);
     for _ in 0..4 {
         stage.minute();
         assert_eq!(weight(&stage), 5.0);

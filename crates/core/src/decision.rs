@@ -574,6 +574,9 @@ fn rise(facts: &Facts<'_>, analysis: &Analysis) -> Result<Weight, HoldReason> {
         None if !is_ripe(rollout, analysis) => {
             return Err(HoldReason::Baking { seen: analysis.data_minutes, needed: minutes_needed(rollout) });
         }
+        _ if analysis.last_data.is_none_or(|last| now.duration_since(last) > FRESH) => {
+            return Err(HoldReason::NoRecentData { last: analysis.last_data });
+        }
         // Somebody must have been there before others are sent after them.
         Some(_) if analysis.counts.canary.calls == 0 => {
             return Err(HoldReason::Inconclusive(Doubt::TooFewCalls { seen: 0, needed: 1 }));
@@ -583,9 +586,6 @@ fn rise(facts: &Facts<'_>, analysis: &Analysis) -> Result<Weight, HoldReason> {
             return Err(HoldReason::Inconclusive(Doubt::NoBaseline));
         }
         _ => {}
-    }
-    if analysis.last_data.is_none_or(|last| now.duration_since(last) > FRESH) {
-        return Err(HoldReason::NoRecentData { last: analysis.last_data });
     }
     let next = || rollout.plan.policy.step_after(rollout.in_force.weight).unwrap_or(Weight::FULL);
     Ok(haste.unwrap_or_else(next))

@@ -665,18 +665,19 @@ fn hastened(policy: &Policy, to: Weight) -> Story {
 
 #[test]
 fn what_a_person_hastened_rises_without_more_evidence_under_every_rule_and_in_both_modes() {
-    let few = minutes(0..8, STABLE, WELL);
+    // Two of them are fair: the step is 9 minutes old.
+    let few = minutes(0..10, STABLE, WELL);
     for policy in ["", r#","mode":"advise""#].into_iter().flat_map(of_each_rule) {
         let name = policy.rule.name();
-        let undecided = Story::at_weight(&policy, 5.0).decide(&few, 6);
+        let undecided = Story::at_weight(&policy, 5.0).decide(&few, 9);
         assert!(matches!(undecided, Decision::Hold(_)), "{name}: {undecided:?}");
-        assert_eq!(hastened(&policy, percent(25.0)).decide(&few, 6), Decision::Advance { to: percent(25.0) }, "{name}");
-        assert_eq!(hastened(&policy, Weight::FULL).decide(&few, 6), Decision::Promote, "{name}");
+        assert_eq!(hastened(&policy, percent(25.0)).decide(&few, 9), Decision::Advance { to: percent(25.0) }, "{name}");
+        assert_eq!(hastened(&policy, Weight::FULL).decide(&few, 9), Decision::Promote, "{name}");
         // It is for one rise.
         let mut risen = hastened(&policy, percent(25.0));
-        risen.tick(&few, 6);
+        risen.tick(&few, 9);
         assert_eq!((risen.rollout.in_force.weight, &risen.rollout.hastened), (percent(25.0), &None), "{name}");
-        assert!(!risen.decide(&few, 8).rises(), "{name}: {:?}", risen.decide(&few, 8));
+        assert!(!risen.decide(&few, 11).rises(), "{name}: {:?}", risen.decide(&few, 11));
     }
 }
 

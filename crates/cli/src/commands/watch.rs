@@ -349,6 +349,7 @@ fn wrapped(text: &str, width: usize) -> Vec<String> {
 /// A text that fits, with dots where something is left out.
 fn cut(text: &str, width: usize) -> String {
     match text.chars().count() > width {
+        true if width == 0 => String::new(),
         true => text.chars().take(width.saturating_sub(1)).chain(['…']).collect(),
         false => text.to_owned(),
     }
