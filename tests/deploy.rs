@@ -4,6 +4,7 @@
 use serin_acceptance::drive::{Stage, name, quick_policy, race, run};
 use serin_acceptance::world::{Behavior, Fault, FlowInGenesys, State, TABLE, Way};
 use serin_controller::deploy::{DeployError, stands};
+use serin_controller::intervene::Action;
 use serin_controller::ports::{Flows, Pointer};
 use serin_controller::work::Ports;
 use serin_core::calendar::{Kind, Restriction, When};
@@ -317,6 +318,31 @@ fn a_file_that_went_live_in_another_flow_is_said_to_be_there() {
     let error = stage.deploy(&plan(), FILE).unwrap().unwrap_err();
     let DeployError::Unfinished(said) = &error else { panic!("{error:?}") };
     assert!(said.contains("live in flow main_ivr-stable") && !said.contains("nothing was changed"), "{said}");
+}
+
+#[test]
+fn a_canary_flow_that_another_rollout_sends_callers_to_is_left_alone() {
+    for (stable, canary) in [("main_ivr-canary", "billing-canary"), ("billing-stable", CANARY)] {
+        let mut stage = stage();
+        let mut other = Stage::plan("billing", "15.0", quick_policy());
+        stage.world.state().projections.insert(name("billing"), Default::default());
+        let template = stage.world.state().flows[CANARY].clone();
+        for id in ["billing-stable", "billing-canary"] {
+            let mut flow = template.clone();
+            flow.name = id.into();
+            flow.versions.insert("15.0".into(), "better".into());
+            stage.world.state().flows.insert(id.into(), flow);
+        }
+        self::canary(&stage, |flow| flow.versions.insert("15.0".into(), "better".into()));
+        (other.stable.as_mut().unwrap().flow_id, other.canary.flow_id) = (stable.into(), canary.into());
+        stage.start(other).unwrap();
+        let refused = refusal(&stage, &plan());
+        assert!(refused.contains("rollout") && refused.contains("of billing"), "{refused}");
+        // One that has ended is in nobody's way.
+        stage.person("billing", Action::Abort).unwrap().unwrap();
+        stage.minute();
+        stage.deploy(&plan(), FILE).unwrap().unwrap();
+    }
 }
 
 #[test]

@@ -125,7 +125,7 @@ fn nothing_open(opened: &Opened, plan: &Plan) -> Result<(), DeployError> {
 }
 
 /// Whether what is published now reaches no caller.
-async fn nobody_there<L, P: Parameters, F: Executing, N, C>(
+async fn nobody_there<L: Ledger, P: Parameters, F: Executing, N, C>(
     ports: &Ports<'_, L, P, F, N, C>,
     opened: &Opened,
     plan: &Plan,
@@ -149,6 +149,25 @@ async fn nobody_there<L, P: Parameters, F: Executing, N, C>(
             "flow {flow}: the percentage is {weight}, so callers are in canary flow {canary}, and a publication would reach them at once. \
              Set it to 0 first"
         )));
+    }
+    of_no_other(ports.ledger, plan).await
+}
+
+/// Whether no rollout of another flow sends callers there, or compares with what runs there.
+async fn of_no_other(ledger: &impl Ledger, plan: &Plan) -> Result<(), DeployError> {
+    let canary = &plan.canary.flow_id;
+    for active in ledger.active().await.map_err(DeployError::failed)? {
+        if active.flow == plan.flow {
+            continue;
+        }
+        let Some(other) = open(ledger, &active.flow).await.map_err(DeployError::failed)?.rollout else { continue };
+        if !other.phase.is_finished() && [other.plan.stable_flow(), &other.plan.canary.flow_id].contains(&canary.as_str()) {
+            return Err(DeployError::Refused(format!(
+                "flow {}: rollout {} of {} stands at {} and uses flow {canary} too, so a publication may reach its callers. Wait for its end, \
+                 or give each flow a canary flow of its own",
+                plan.flow, other.id, active.flow, other.phase
+            )));
+        }
     }
     Ok(())
 }
