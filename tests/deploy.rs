@@ -109,7 +109,9 @@ fn where_there_is_no_other_the_same_by_another_number_is_the_way_back() {
 /// Refused without anything being published; what is said.
 fn refusal(stage: &Stage, plan: &Plan) -> String {
     let before = (runs(stage), published(stage));
+    let rehearsed = stage.rehearse_deploy(plan, FILE).unwrap_err();
     let error = stage.deploy(plan, FILE).unwrap().unwrap_err();
+    assert_eq!(rehearsed, error, "a rehearsal refuses what is refused");
     assert!(matches!(error, DeployError::Refused(_)), "{error:?}");
     assert_eq!((runs(stage), published(stage)), before, "{error}");
     let said = error.to_string();
@@ -153,6 +155,15 @@ fn whatever_would_reach_callers_is_refused_with_what_to_do_instead() {
 }
 
 #[test]
+fn a_rehearsal_publishes_nothing_and_needs_no_version_of_the_canary_flow() {
+    let stage = stage();
+    assert_eq!(stage.rehearse_deploy(&plan(), FILE).unwrap(), "14.0");
+    assert_eq!((runs(&stage).as_str(), published(&stage)), ("14.0", 0));
+    stage.world.state().outages.insert("flows");
+    assert!(matches!(stage.rehearse_deploy(&plan(), FILE).unwrap_err(), DeployError::Failed(_)), "no answer is no permission");
+}
+
+#[test]
 fn a_rollout_that_runs_is_not_published_over() {
     let mut stage = stage();
     deployed(&stage, &plan(), FILE);
@@ -189,7 +200,8 @@ fn a_hand_on_the_percentage_during_the_look_is_seen() {
 fn a_file_of_another_flow_and_one_that_is_not_valid_change_nothing() {
     let stage = stage();
     let error = stage.deploy(&plan(), "Stable better").unwrap().unwrap_err();
-    assert!(error.to_string().contains("the file is of flow `Stable`"), "{error}");
+    assert!(matches!(&error, DeployError::Refused(said) if said.contains("the file is of flow `Stable`")), "{error:?}");
+    assert_eq!(stage.rehearse_deploy(&plan(), "Stable better").unwrap_err(), error);
     canary(&stage, |flow| flow.publish_fails = 1);
     let error = stage.deploy(&plan(), FILE).unwrap().unwrap_err();
     assert_eq!(error, DeployError::Refused("the job failed: task 2 is empty".into()));

@@ -132,14 +132,21 @@ impl State {
         self.flows.get_mut(flow).ok_or_else(|| FlowError::Gone(format!("flow {flow} is not there")))
     }
 
-    fn publish_file(&mut self, flow: &str, file: &str) -> Result<(), FlowError> {
+    /// The configuration in a file that is the flow's.
+    fn check_file(&mut self, flow: &str, file: &str) -> Result<String, FlowError> {
         let target = self.genesys(flow)?;
         let (name, configuration) = file.split_once(' ').unwrap_or((file, ""));
-        if name != target.name {
-            return Err(FlowError::Refused(format!("the file is of flow `{name}`, and flow {flow} is `{}`", target.name)));
+        match name == target.name {
+            true => Ok(configuration.to_owned()),
+            false => Err(FlowError::Refused(format!("the file is of flow `{name}`, and flow {flow} is `{}`", target.name))),
         }
+    }
+
+    fn publish_file(&mut self, flow: &str, file: &str) -> Result<(), FlowError> {
+        let configuration = self.check_file(flow, file)?;
+        let target = self.genesys(flow)?;
         let version = target.next_version();
-        target.versions.insert(version.clone(), configuration.to_owned());
+        target.versions.insert(version.clone(), configuration);
         if let Err(error) = target.publish(flow, &version) {
             target.versions.remove(&version);
             return Err(error);
@@ -227,6 +234,10 @@ impl Flows for Process {
             }
         };
         self.step("flows.copy", format!("{from} {to}"), later, copy).await
+    }
+
+    async fn check_file(&self, flow: &str, file: &str) -> Result<(), FlowError> {
+        self.step("flows.check_file", format!("{flow} {file}"), later, |s| s.check_file(flow, file).map(drop)).await
     }
 
     /// A file here is a name and a configuration, such as `Canary better`.

@@ -55,17 +55,7 @@ pub async fn deploy<L: Ledger, P: Parameters, F: Executing, N, C: Clock>(
     plan: &Plan,
     file: &str,
 ) -> Result<Plan, DeployError> {
-    publishable(plan)?;
-    let opened = open(ports.ledger, &plan.flow).await.map_err(DeployError::failed)?;
-    nothing_open(&opened, plan)?;
-    nobody_there(ports, &opened, plan).await?;
-    let problems = look_around(ports, run, plan).await.map_err(DeployError::of)?;
-    if let Some(problems) = listed(&problems) {
-        return Err(DeployError::Refused(problems));
-    }
-    let before = Before::of(ports, &plan.canary.flow_id).await.map_err(DeployError::of)?;
-    // Looking took a while, and a hand on the percentage takes none.
-    nobody_there(ports, &opened, plan).await?;
+    let before = ready(ports, run, plan, file).await?;
     let seen = match ports.flows.publish_file(&plan.canary.flow_id, file).await {
         Ok(()) => Ok(()),
         Err(PublicationError::Unseen(said)) => Err(said),
@@ -77,6 +67,38 @@ pub async fn deploy<L: Ledger, P: Parameters, F: Executing, N, C: Clock>(
     let mut plan = plan.clone();
     plan.canary.version = version;
     Ok(plan)
+}
+
+/// All of [`deploy`] but the publication. Returns the version that the canary flow runs.
+pub async fn rehearse<L: Ledger, P: Parameters, F: Executing, N, C: Clock>(
+    ports: &Ports<'_, L, P, F, N, C>,
+    run: &Run,
+    plan: &Plan,
+    file: &str,
+) -> Result<String, DeployError> {
+    Ok(ready(ports, run, plan, file).await?.version)
+}
+
+/// Whether nothing is in the way of the publication.
+async fn ready<'a, L: Ledger, P: Parameters, F: Executing, N, C: Clock>(
+    ports: &Ports<'_, L, P, F, N, C>,
+    run: &Run,
+    plan: &'a Plan,
+    file: &str,
+) -> Result<Before<'a>, DeployError> {
+    publishable(plan)?;
+    let opened = open(ports.ledger, &plan.flow).await.map_err(DeployError::failed)?;
+    nothing_open(&opened, plan)?;
+    nobody_there(ports, &opened, plan).await?;
+    ports.flows.check_file(&plan.canary.flow_id, file).await.map_err(DeployError::of)?;
+    let problems = look_around(ports, run, plan).await.map_err(DeployError::of)?;
+    if let Some(problems) = listed(&problems) {
+        return Err(DeployError::Refused(problems));
+    }
+    let before = Before::of(ports, &plan.canary.flow_id).await.map_err(DeployError::of)?;
+    // Looking took a while, and a hand on the percentage takes none.
+    nobody_there(ports, &opened, plan).await?;
+    Ok(before)
 }
 
 /// For people, where a deployed version was not started: what stands, and what can be done about it.

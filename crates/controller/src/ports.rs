@@ -462,6 +462,8 @@ pub trait Flows {
     /// Publishes the configuration that `from` runs into the flow `to`, under the name of `to`. `TryLater` if it is still running
     /// when the adapter's patience ends.
     fn copy(&self, from: &str, to: &str) -> impl Future<Output = Result<(), FlowError>>;
+    /// Whether a file bears the name and the type of a flow; `Refused` if not.
+    fn check_file(&self, flow: &str, file: &str) -> impl Future<Output = Result<(), FlowError>>;
     /// Publishes a file into a flow, whose name and type it must bear: the vendor goes by these, and not by an id. `Refused` if it bears
     /// others, or is not valid.
     fn publish_file(&self, flow: &str, file: &str) -> impl Future<Output = Result<(), PublicationError>>;

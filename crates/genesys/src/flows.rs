@@ -77,6 +77,11 @@ impl<S: CredentialsSource, C: Clock> Flows for Genesys<S, C> {
         self.see_through(&doing, to, &job, until).await.map_err(FlowError::from)
     }
 
+    async fn check_file(&self, flow: &str, file: &str) -> Result<(), FlowError> {
+        let target = self.read_flow(flow, self.deadline()).await?;
+        Ok(of_flow(&format!("publishing a file into flow {flow}"), target, file).map(drop)?)
+    }
+
     async fn publish_file(&self, flow: &str, file: &str) -> Result<(), PublicationError> {
         let until = self.clock.now() + self.settings.copy_patience;
         let doing = format!("publishing a file into flow {flow}");
@@ -173,9 +178,7 @@ impl<S: CredentialsSource, C: Clock> Genesys<S, C> {
     async fn check_target(&self, doing: &str, flow: &str, file: &str, until: Timestamp) -> Result<String, Error> {
         let target = self.read_flow(flow, until).await?;
         self.expect_free(doing, flow, &target).await?;
-        let refused = |reason: String| Error::Refused { doing: doing.to_owned(), reason };
-        let flow_type = target.flow_type.ok_or_else(|| refused("genesys cloud does not tell its type".to_owned()))?;
-        yaml::expect(file, &flow_type, &target.name).map_err(refused)
+        of_flow(doing, target, file)
     }
 
     /// Whether nobody edits the flow and nothing runs on it.
@@ -206,6 +209,13 @@ impl<S: CredentialsSource, C: Clock> Genesys<S, C> {
             }
         }
     }
+}
+
+/// The file as it is handed over, if it bears the flow's name and type.
+fn of_flow(doing: &str, flow: Flow, file: &str) -> Result<String, Error> {
+    let refused = |reason: String| Error::Refused { doing: doing.to_owned(), reason };
+    let flow_type = flow.flow_type.ok_or_else(|| refused("genesys cloud does not tell its type".to_owned()))?;
+    yaml::expect(file, &flow_type, &flow.name).map_err(refused)
 }
 
 fn latest_published_first(versions: Vec<Version>) -> Vec<String> {

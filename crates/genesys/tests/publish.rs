@@ -235,6 +235,8 @@ async fn a_file_that_is_not_surely_the_flow_s_is_not_uploaded() {
         (copying().await.on(BLUE, [ok("flow_blue_locked.json")]), written(), "locked by user-7"),
         (copying().await.on(BLUE, [text(200, &busy)]), written(), "an operation runs"),
     ] {
+        let looked = client(&stub, &JumpingClock::new(), &Vault::default()).check_file("blue", &file).await;
+        assert_eq!(looked.is_err(), said.starts_with("the file"), "{said}: a look is about the file alone");
         let error = publish_file(&stub, &file).await.unwrap_err().to_string();
         assert!(error.contains(said), "{error}");
         assert!(stub.asked(REGISTER).is_empty(), "{error}");
