@@ -1,10 +1,12 @@
 //! A file becomes a version of the canary flow, which no caller reaches, and then a rollout; or nothing is changed, and it is said why.
 #![allow(clippy::unwrap_used)]
 
-use serin_acceptance::drive::{Stage, name, quick_policy};
+use serin_acceptance::drive::{Stage, name, quick_policy, race, run};
 use serin_acceptance::world::{Behavior, Fault, FlowInGenesys, State, TABLE, Way};
 use serin_controller::deploy::{DeployError, stands};
-use serin_controller::ports::Pointer;
+use serin_controller::intervene::Action;
+use serin_controller::ports::{Flows, Pointer};
+use serin_controller::work::Ports;
 use serin_core::calendar::{Kind, Restriction, When};
 use serin_core::policy::{Mode, Policy};
 use serin_core::rollout::{Finalize, Outcomes, Plan, PointerTable, Strategy};
@@ -107,7 +109,9 @@ fn where_there_is_no_other_the_same_by_another_number_is_the_way_back() {
 /// Refused without anything being published; what is said.
 fn refusal(stage: &Stage, plan: &Plan) -> String {
     let before = (runs(stage), published(stage));
+    let rehearsed = stage.rehearse_deploy(plan, FILE).unwrap_err();
     let error = stage.deploy(plan, FILE).unwrap().unwrap_err();
+    assert_eq!(rehearsed, error, "a rehearsal refuses what is refused");
     assert!(matches!(error, DeployError::Refused(_)), "{error:?}");
     assert_eq!((runs(stage), published(stage)), before, "{error}");
     let said = error.to_string();
@@ -151,6 +155,15 @@ fn whatever_would_reach_callers_is_refused_with_what_to_do_instead() {
 }
 
 #[test]
+fn a_rehearsal_publishes_nothing_and_needs_no_version_of_the_canary_flow() {
+    let stage = stage();
+    assert_eq!(stage.rehearse_deploy(&plan(), FILE).unwrap(), "14.0");
+    assert_eq!((runs(&stage).as_str(), published(&stage)), ("14.0", 0));
+    stage.world.state().outages.insert("flows");
+    assert!(matches!(stage.rehearse_deploy(&plan(), FILE).unwrap_err(), DeployError::Failed(_)), "no answer is no permission");
+}
+
+#[test]
 fn a_rollout_that_runs_is_not_published_over() {
     let mut stage = stage();
     deployed(&stage, &plan(), FILE);
@@ -187,7 +200,8 @@ fn a_hand_on_the_percentage_during_the_look_is_seen() {
 fn a_file_of_another_flow_and_one_that_is_not_valid_change_nothing() {
     let stage = stage();
     let error = stage.deploy(&plan(), "Stable better").unwrap().unwrap_err();
-    assert!(error.to_string().contains("the file is of flow `Stable`"), "{error}");
+    assert!(matches!(&error, DeployError::Refused(said) if said.contains("the file is of flow `Stable`")), "{error:?}");
+    assert_eq!(stage.rehearse_deploy(&plan(), "Stable better").unwrap_err(), error);
     canary(&stage, |flow| flow.publish_fails = 1);
     let error = stage.deploy(&plan(), FILE).unwrap().unwrap_err();
     assert_eq!(error, DeployError::Refused("the job failed: task 2 is empty".into()));
@@ -252,37 +266,95 @@ fn a_flow_that_cannot_be_looked_at_after_the_publication_is_spoken_of() {
     assert!(matches!(&error, DeployError::Unfinished(said) if said.contains("may run the new one by now")), "{error:?}");
 }
 
+/// Deploys while somebody else is at it: they do what they do as soon as they see what they wait for.
+fn deployed_meanwhile(stage: &Stage, sees: impl Fn(&Stage) -> bool, by_hand: impl FnOnce()) -> Result<Plan, DeployError> {
+    let (process, plan) = (stage.world.process("cli"), plan());
+    let ports = Ports { ledger: &process, parameters: &process, flows: &process, notifier: &(), clock: &process };
+    let task = stage.task(&process);
+    stage.world.state().interleaved = true;
+    let deploying = serin_controller::deploy::deploy(&ports, &task, &plan, FILE);
+    race(deploying, async { by_hand() }, || !sees(stage)).0
+}
+
+/// A terraform run that publishes a version of its own into the canary flow.
+fn terraform_publishes(stage: &Stage, version: &str) {
+    canary(stage, |flow| flow.versions.insert(version.into(), "theirs".into()));
+    let terraform = stage.world.process("terraform");
+    run(&terraform, terraform.publish(CANARY, version)).unwrap().unwrap();
+}
+
+fn pat_publishes(stage: &Stage, version: &str) {
+    canary(stage, |flow| flow.versions.insert(version.into(), "theirs".into()));
+    canary(stage, |flow| flow.publish_by_hand(version, "Pat"));
+}
+
+#[test]
+fn what_somebody_else_publishes_while_the_file_is_not_taken_is_not_started() {
+    let stage = stage();
+    let last_look = |stage: &Stage| stage.world.state().calls.iter().filter(|call| call.name == "parameters.read").count() == 2;
+    let error = deployed_meanwhile(&stage, last_look, || terraform_publishes(&stage, "99.0")).unwrap_err();
+    assert!(matches!(&error, DeployError::Failed(said) if said.contains("an operation runs")), "{error:?}");
+    assert!(error.to_string().ends_with("nothing was changed"), "{error}");
+}
+
 #[test]
 fn a_version_that_came_from_elsewhere_meanwhile_is_not_started() {
+    // Nobody knows whether the file arrived, and somebody goes back, or publishes something else.
+    for (version, said) in [("13.0", "runs 13.0 now"), ("99.0", "runs 99.0 now, published by Pat")] {
+        let stage = stage();
+        stage.world.state().ailing.insert("flows.publish_file", Fault::Fail);
+        let error = deployed_meanwhile(&stage, |stage| published(stage) > 0, || pat_publishes(&stage, version)).unwrap_err();
+        assert!(matches!(&error, DeployError::Unfinished(text) if text.contains(said) && text.contains("injected")), "{error:?}");
+    }
+}
+
+#[test]
+fn what_follows_the_published_file_at_once_is_not_started_in_its_place() {
     let stage = stage();
-    canary(&stage, |flow| flow.publish_fails = 1);
-    let plan = plan();
-    let process = stage.world.process("cli");
-    let ports = serin_controller::work::Ports { ledger: &process, parameters: &process, flows: &process, notifier: &(), clock: &process };
-    let task = stage.task(&process);
-    // Somebody goes back to 13.0 while the file is on its way, and the file is refused.
-    let deploying = async {
-        stage.world.state().interleaved = true;
-        serin_controller::deploy::deploy(&ports, &task, &plan, FILE).await
+    let theirs = || {
+        // By then the file is published.
+        let look = stage.world.process("pat");
+        (0..2).for_each(|_| drop(run(&look, look.flow(CANARY)).unwrap().unwrap()));
+        assert_eq!(runs(&stage), "15.0");
+        pat_publishes(&stage, "99.0");
     };
-    let by_hand = async {
-        while published(&stage) == 0 {
-            let mut given = false;
-            std::future::poll_fn(|_| match std::mem::replace(&mut given, true) {
-                true => std::task::Poll::Ready(()),
-                false => std::task::Poll::Pending,
-            })
-            .await;
+    let error = deployed_meanwhile(&stage, |stage| published(stage) > 0, theirs).unwrap_err();
+    let DeployError::Unfinished(said) = &error else { panic!("{error:?}") };
+    assert!(said.contains("runs 99.0 now, published by Pat") && said.contains("new since then: 15.0, 99.0."), "{said}");
+}
+
+#[test]
+fn a_file_that_went_live_in_another_flow_is_said_to_be_there() {
+    let stage = stage();
+    stage.world.state().published_elsewhere = Some("main_ivr-stable".into());
+    let error = stage.deploy(&plan(), FILE).unwrap().unwrap_err();
+    let DeployError::Unfinished(said) = &error else { panic!("{error:?}") };
+    assert!(said.contains("live in flow main_ivr-stable") && !said.contains("nothing was changed"), "{said}");
+}
+
+#[test]
+fn a_canary_flow_that_another_rollout_sends_callers_to_is_left_alone() {
+    for (stable, canary) in [("main_ivr-canary", "billing-canary"), ("billing-stable", CANARY)] {
+        let mut stage = stage();
+        let mut other = Stage::plan("billing", "15.0", quick_policy());
+        stage.world.state().projections.insert(name("billing"), Default::default());
+        let template = stage.world.state().flows[CANARY].clone();
+        for id in ["billing-stable", "billing-canary"] {
+            let mut flow = template.clone();
+            flow.name = id.into();
+            flow.versions.insert("15.0".into(), "better".into());
+            stage.world.state().flows.insert(id.into(), flow);
         }
-        canary(&stage, |flow| flow.publish_by_hand("13.0", "Pat"));
-    };
-    let mut turn = false;
-    let (deployed, ()) = serin_acceptance::drive::race(deploying, by_hand, || {
-        turn = !turn;
-        turn
-    });
-    let error = deployed.unwrap_err();
-    assert!(matches!(&error, DeployError::Unfinished(said) if said.contains("runs 13.0 now")), "{error:?}");
+        self::canary(&stage, |flow| flow.versions.insert("15.0".into(), "better".into()));
+        (other.stable.as_mut().unwrap().flow_id, other.canary.flow_id) = (stable.into(), canary.into());
+        stage.start(other).unwrap();
+        let refused = refusal(&stage, &plan());
+        assert!(refused.contains("rollout") && refused.contains("of billing"), "{refused}");
+        // One that has ended is in nobody's way.
+        stage.person("billing", Action::Abort).unwrap().unwrap();
+        stage.minute();
+        stage.deploy(&plan(), FILE).unwrap().unwrap();
+    }
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use crate::world::{Process, World};
 use jiff::{SignedDuration, Timestamp};
-use serin_controller::deploy::{DeployError, deploy};
+use serin_controller::deploy::{DeployError, deploy, rehearse};
 use serin_controller::evaluate::{self, Report, RolloutClock, Tick, TickError};
 use serin_controller::intervene::{self, Action, Gate, InterventionError, Request};
 use serin_controller::ports::{FlowError, LedgerError, Topic};
@@ -237,6 +237,13 @@ impl Stage {
         let process = self.world.process("cli");
         let ports = work::Ports { ledger: &process, parameters: &process, flows: &process, notifier: &(), clock: &process };
         run(&process, deploy(&ports, &self.task(&process), plan, file))
+    }
+
+    /// What that would do.
+    pub fn rehearse_deploy(&self, plan: &Plan, file: &str) -> Result<String, DeployError> {
+        let process = self.world.process("cli");
+        let ports = work::Ports { ledger: &process, parameters: &process, flows: &process, notifier: &(), clock: &process };
+        run(&process, rehearse(&ports, &self.task(&process), plan, file)).expect("nobody crashes by looking")
     }
 
     /// The executor serves one message of its queue; `None` if it crashed.

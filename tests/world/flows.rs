@@ -1,7 +1,7 @@
 //! Genesys Cloud's flows: versions with configurations, locks, and publishing that takes a few looks.
 
 use super::{Process, State};
-use serin_controller::ports::{FlowError, FlowState, Flows, Operation};
+use serin_controller::ports::{FlowError, FlowState, Flows, Operation, PublicationError};
 use std::collections::BTreeMap;
 
 /// One flow.
@@ -83,11 +83,13 @@ impl FlowInGenesys {
             running.looks_left -= 1;
             if running.looks_left == 0 && running.failure.is_none() {
                 self.published.push(running.target.clone());
+                self.published_by = None;
             }
         }
         FlowState {
             name: self.name.clone(),
             published: self.published.last().cloned(),
+            published_by: self.published_by.clone(),
             locked_by: self.locked_by.clone(),
             operation: self.operation.as_ref().map(|o| Operation {
                 id: o.id.clone(),
@@ -128,6 +130,33 @@ fn later() -> FlowError {
 impl State {
     fn genesys(&mut self, flow: &str) -> Result<&mut FlowInGenesys, FlowError> {
         self.flows.get_mut(flow).ok_or_else(|| FlowError::Gone(format!("flow {flow} is not there")))
+    }
+
+    /// The configuration in a file that is the flow's.
+    fn check_file(&mut self, flow: &str, file: &str) -> Result<String, FlowError> {
+        let target = self.genesys(flow)?;
+        let (name, configuration) = file.split_once(' ').unwrap_or((file, ""));
+        match name == target.name {
+            true => Ok(configuration.to_owned()),
+            false => Err(FlowError::Refused(format!("the file is of flow `{name}`, and flow {flow} is `{}`", target.name))),
+        }
+    }
+
+    fn publish_file(&mut self, flow: &str, file: &str) -> Result<(), FlowError> {
+        let configuration = self.check_file(flow, file)?;
+        let target = self.genesys(flow)?;
+        let version = target.next_version();
+        target.versions.insert(version.clone(), configuration);
+        if let Err(error) = target.publish(flow, &version) {
+            target.versions.remove(&version);
+            return Err(error);
+        }
+        if target.operation.as_ref().is_some_and(|o| o.failure.is_some()) {
+            target.versions.remove(&version);
+            target.operation = None;
+            return Err(FlowError::Refused("the job failed: task 2 is empty".into()));
+        }
+        Ok(())
     }
 }
 
@@ -207,28 +236,21 @@ impl Flows for Process {
         self.step("flows.copy", format!("{from} {to}"), later, copy).await
     }
 
+    async fn check_file(&self, flow: &str, file: &str) -> Result<(), FlowError> {
+        self.step("flows.check_file", format!("{flow} {file}"), later, |s| s.check_file(flow, file).map(drop)).await
+    }
+
     /// A file here is a name and a configuration, such as `Canary better`.
-    async fn publish_file(&self, flow: &str, file: &str) -> Result<(), FlowError> {
+    async fn publish_file(&self, flow: &str, file: &str) -> Result<(), PublicationError> {
         let publish = |s: &mut State| {
             s.law_of_deployment(flow);
-            let target = s.genesys(flow)?;
-            let (name, configuration) = file.split_once(' ').unwrap_or((file, ""));
-            if name != target.name {
-                return Err(FlowError::Refused(format!("the file is of flow `{name}`, and flow {flow} is `{}`", target.name)));
+            if let Some(flow) = s.published_elsewhere.clone() {
+                return Err(PublicationError::Elsewhere { flow });
             }
-            let version = target.next_version();
-            target.versions.insert(version.clone(), configuration.to_owned());
-            if let Err(error) = target.publish(flow, &version) {
-                target.versions.remove(&version);
-                return Err(error);
-            }
-            if target.operation.as_ref().is_some_and(|o| o.failure.is_some()) {
-                target.versions.remove(&version);
-                target.operation = None;
-                return Err(FlowError::Refused("the job failed: task 2 is empty".into()));
-            }
-            Ok(())
+            s.publish_file(flow, file).map_err(PublicationError::NotPublished)
         };
-        self.step("flows.publish_file", format!("{flow} {file}"), later, publish).await
+        // Nobody knows whether it arrived.
+        let unseen = || PublicationError::Unseen("injected".into());
+        self.step("flows.publish_file", format!("{flow} {file}"), unseen, publish).await
     }
 }

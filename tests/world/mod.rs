@@ -124,6 +124,8 @@ pub struct State {
     late: Vec<(usize, FlowName, serin_core::weight::Weight)>,
     /// Genesys Cloud's flows.
     pub flows: BTreeMap<String, FlowInGenesys>,
+    /// Where Genesys Cloud publishes files instead of where they are meant for, as long as it stands here.
+    pub published_elsewhere: Option<String>,
     /// Rows of the data table [`TABLE`].
     pub rows: BTreeMap<FlowName, Pointer>,
     /// Rows as they stood before their last write.
@@ -190,6 +192,7 @@ impl World {
             heartbeat: None,
             late: Vec::new(),
             flows: in_genesys,
+            published_elsewhere: None,
             rows: BTreeMap::new(),
             rows_before: BTreeMap::new(),
             late_rows: Vec::new(),

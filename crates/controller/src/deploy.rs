@@ -4,7 +4,7 @@
 //! is published, for a version that is there by mistake is somebody's work to take away.
 
 use crate::pointer;
-use crate::ports::{Clock, FlowError, Ledger, Parameters};
+use crate::ports::{Clock, FlowError, Ledger, Parameters, PublicationError};
 use crate::preflight::{listed, look_around, published, unlocked};
 use crate::record::{Opened, open};
 use crate::work::{Executing, Ports, Run};
@@ -13,6 +13,7 @@ use serin_core::phase::Phase;
 use serin_core::policy::Mode;
 use serin_core::rollout::{Finalize, Plan, Strategy};
 use serin_core::weight::Weight;
+use std::collections::BTreeSet;
 
 /// Between two looks for the version that came out.
 const POLL: SignedDuration = SignedDuration::from_secs(1);
@@ -54,10 +55,42 @@ pub async fn deploy<L: Ledger, P: Parameters, F: Executing, N, C: Clock>(
     plan: &Plan,
     file: &str,
 ) -> Result<Plan, DeployError> {
+    let before = ready(ports, run, plan, file).await?;
+    let seen = match ports.flows.publish_file(&plan.canary.flow_id, file).await {
+        Ok(()) => Ok(()),
+        Err(PublicationError::Unseen(said)) => Err(said),
+        Err(PublicationError::NotPublished(error)) => return Err(DeployError::of(error)),
+        Err(PublicationError::Elsewhere { flow }) => return Err(before.elsewhere(&flow)),
+    };
+    let version = before.came_out(ports, seen).await?;
+    tracing::info!(flow = %plan.flow, canary = plan.canary.flow_id, before = before.version, version, "deployed");
+    let mut plan = plan.clone();
+    plan.canary.version = version;
+    Ok(plan)
+}
+
+/// All of [`deploy`] but the publication. Returns the version that the canary flow runs.
+pub async fn rehearse<L: Ledger, P: Parameters, F: Executing, N, C: Clock>(
+    ports: &Ports<'_, L, P, F, N, C>,
+    run: &Run,
+    plan: &Plan,
+    file: &str,
+) -> Result<String, DeployError> {
+    Ok(ready(ports, run, plan, file).await?.version)
+}
+
+/// Whether nothing is in the way of the publication.
+async fn ready<'a, L: Ledger, P: Parameters, F: Executing, N, C: Clock>(
+    ports: &Ports<'_, L, P, F, N, C>,
+    run: &Run,
+    plan: &'a Plan,
+    file: &str,
+) -> Result<Before<'a>, DeployError> {
     publishable(plan)?;
     let opened = open(ports.ledger, &plan.flow).await.map_err(DeployError::failed)?;
     nothing_open(&opened, plan)?;
     nobody_there(ports, &opened, plan).await?;
+    ports.flows.check_file(&plan.canary.flow_id, file).await.map_err(DeployError::of)?;
     let problems = look_around(ports, run, plan).await.map_err(DeployError::of)?;
     if let Some(problems) = listed(&problems) {
         return Err(DeployError::Refused(problems));
@@ -65,12 +98,7 @@ pub async fn deploy<L: Ledger, P: Parameters, F: Executing, N, C: Clock>(
     let before = Before::of(ports, &plan.canary.flow_id).await.map_err(DeployError::of)?;
     // Looking took a while, and a hand on the percentage takes none.
     nobody_there(ports, &opened, plan).await?;
-    let outcome = ports.flows.publish_file(&plan.canary.flow_id, file).await;
-    let version = before.came_out(ports, outcome).await?;
-    tracing::info!(flow = %plan.flow, canary = plan.canary.flow_id, before = before.version, version, "deployed");
-    let mut plan = plan.clone();
-    plan.canary.version = version;
-    Ok(plan)
+    Ok(before)
 }
 
 /// For people, where a deployed version was not started: what stands, and what can be done about it.
@@ -119,7 +147,7 @@ fn nothing_open(opened: &Opened, plan: &Plan) -> Result<(), DeployError> {
 }
 
 /// Whether what is published now reaches no caller.
-async fn nobody_there<L, P: Parameters, F: Executing, N, C>(
+async fn nobody_there<L: Ledger, P: Parameters, F: Executing, N, C>(
     ports: &Ports<'_, L, P, F, N, C>,
     opened: &Opened,
     plan: &Plan,
@@ -144,6 +172,25 @@ async fn nobody_there<L, P: Parameters, F: Executing, N, C>(
              Set it to 0 first"
         )));
     }
+    of_no_other(ports.ledger, plan).await
+}
+
+/// Whether no rollout of another flow sends callers there, or compares with what runs there.
+async fn of_no_other(ledger: &impl Ledger, plan: &Plan) -> Result<(), DeployError> {
+    let canary = &plan.canary.flow_id;
+    for active in ledger.active().await.map_err(DeployError::failed)? {
+        if active.flow == plan.flow {
+            continue;
+        }
+        let Some(other) = open(ledger, &active.flow).await.map_err(DeployError::failed)?.rollout else { continue };
+        if !other.phase.is_finished() && [other.plan.stable_flow(), &other.plan.canary.flow_id].contains(&canary.as_str()) {
+            return Err(DeployError::Refused(format!(
+                "flow {}: rollout {} of {} stands at {} and uses flow {canary} too, so a publication may reach its callers. Wait for its end, \
+                 or give each flow a canary flow of its own",
+                plan.flow, other.id, active.flow, other.phase
+            )));
+        }
+    }
     Ok(())
 }
 
@@ -166,54 +213,90 @@ impl<'a> Before<'a> {
         Ok(Before { flow, version: published(flow, &state)?, known: ports.flows.published_versions(flow).await? })
     }
 
-    /// The version that a publication made.
+    /// The version that a file made which was handed over, whether the end of its publication was seen or not.
     async fn came_out<L, P, F: Executing, N, C: Clock>(
         &self,
         ports: &Ports<'_, L, P, F, N, C>,
-        outcome: Result<(), FlowError>,
+        seen: Result<(), String>,
     ) -> Result<String, DeployError> {
-        let looks = match &outcome {
-            // It may still be at it.
-            Ok(()) | Err(FlowError::TryLater(_)) => POLLS,
-            Err(_) => 1,
-        };
-        let mut last = Err(FlowError::TryLater("it was not looked at".to_owned()));
-        for n in 1..=looks {
-            last = ports.flows.flow(self.flow).await;
-            let found = last.as_ref().ok().filter(|state| !state.is_busy()).and_then(|state| state.published.clone());
-            match found {
-                Some(version) if version != self.version && !self.known.contains(&version) && looks > 1 => return Ok(version),
-                Some(version) if version != self.version => return Err(self.taken(&version, outcome)),
-                _ if n < looks => ports.clock.sleep(POLL).await,
-                _ => {}
+        let mut last = Ok(None);
+        for n in 0..POLLS {
+            if n > 0 {
+                ports.clock.sleep(POLL).await;
+            }
+            last = self.look(ports).await;
+            if let Ok(Some(now)) = &last {
+                return if now.is_one_publication() { Ok(now.version.clone()) } else { Err(self.taken(now, seen)) };
             }
         }
-        let unchanged = last.as_ref().is_ok_and(|state| !state.is_busy() && state.published.as_ref() == Some(&self.version));
-        Err(match outcome {
-            Err(error @ (FlowError::Refused(_) | FlowError::Locked { .. } | FlowError::Gone(_))) if unchanged => DeployError::of(error),
-            outcome => self.unseen(outcome, last.err()),
-        })
+        Err(self.unseen(seen, last.err()))
+    }
+
+    /// What the flow runs in place of what it ran; `None` as long as it does not.
+    async fn look<L, P, F: Executing, N, C>(&self, ports: &Ports<'_, L, P, F, N, C>) -> Result<Option<Now>, FlowError> {
+        let state = ports.flows.flow(self.flow).await?;
+        let Some(version) = state.published.clone().filter(|version| !state.is_busy() && *version != self.version) else {
+            return Ok(None);
+        };
+        let new: BTreeSet<String> =
+            ports.flows.published_versions(self.flow).await?.into_iter().filter(|version| !self.known.contains(version)).collect();
+        // The list may be behind.
+        let is_listed = new.contains(&version) || self.known.contains(&version);
+        Ok(is_listed.then_some(Now { version, by: state.published_by, new }))
     }
 
     /// Somebody else published meanwhile.
-    fn taken(&self, version: &str, outcome: Result<(), FlowError>) -> DeployError {
+    fn taken(&self, now: &Now, seen: Result<(), String>) -> DeployError {
         let Before { flow, version: before, .. } = self;
-        let said = outcome.err().map(|error| format!(", and of the file it is said: {error}")).unwrap_or_default();
+        let by = now.by.as_ref().map(|by| format!(", published by {by}")).unwrap_or_default();
+        let new = match now.new.is_empty() {
+            true => "nothing".to_owned(),
+            false => now.new.iter().cloned().collect::<Vec<_>>().join(", "),
+        };
+        let said = seen.err().map(|said| format!(". Of the file it is said: {said}")).unwrap_or_default();
         DeployError::Unfinished(format!(
-            "canary flow {flow} ran version {before} and runs {version} now, which is not what this file made: somebody else publishes into it{said}. \
-             No caller gets there; look who it is, then deploy again"
+            "canary flow {flow} ran version {before} and runs {} now{by}; new since then: {new}. Somebody else publishes into it, and what this \
+             file made is not told apart from that{said}. No caller gets there; look at the flow in Architect: `serin start` with the file's \
+             version as canary.version if it is there, deploy again if not",
+            now.version
         ))
     }
 
-    fn unseen(&self, outcome: Result<(), FlowError>, look: Option<FlowError>) -> DeployError {
+    /// The vendor goes by names, and somebody changed one.
+    fn elsewhere(&self, flow: &str) -> DeployError {
+        let Before { flow: canary, version, .. } = self;
+        DeployError::Unfinished(format!(
+            "the file is live in flow {flow}, and its callers get it: Genesys Cloud published it there instead of into canary flow {canary}, \
+             which ran version {version}. In Architect, publish what flow {flow} ran before, look at the names of both flows, then deploy again"
+        ))
+    }
+
+    fn unseen(&self, seen: Result<(), String>, look: Option<FlowError>) -> DeployError {
         let Before { flow, version: before, .. } = self;
-        let said = match (outcome, look) {
-            (Err(error), _) | (Ok(()), Some(error)) => error.to_string(),
+        let said = match (seen, look) {
+            (Err(said), _) => said,
+            (Ok(()), Some(error)) => error.to_string(),
             (Ok(()), None) => "Genesys Cloud says that it was published, and the flow does not show it".to_owned(),
         };
         DeployError::Unfinished(format!(
             "no new version of canary flow {flow} was seen: {said}. It ran {before}, and may run the new one by now or later; no caller gets there \
              either way. Look at the flow in Architect: `serin start` with the version as canary.version if it is there, deploy again if not"
         ))
+    }
+}
+
+/// The canary flow after a publication.
+struct Now {
+    version: String,
+    /// Who published that, as far as it is told, if it was not us.
+    by: Option<String>,
+    /// What was published into it since it was looked at before.
+    new: BTreeSet<String>,
+}
+
+impl Now {
+    /// Whether nobody but us published.
+    fn is_one_publication(&self) -> bool {
+        self.by.is_none() && self.new.len() == 1 && self.new.contains(&self.version)
     }
 }

@@ -382,6 +382,8 @@ pub struct FlowState {
     pub name: String,
     /// Its published version, if any.
     pub published: Option<String>,
+    /// Who published it, as far as the vendor tells, if it was not our own client.
+    pub published_by: Option<String>,
     /// Person or client that holds its lock, if any.
     pub locked_by: Option<String>,
     /// Its latest operation, if any.
@@ -428,6 +430,23 @@ pub enum FlowError {
     Refused(String),
 }
 
+/// Why a file was not published, or not for sure, by what may have become of it.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum PublicationError {
+    /// It was not taken over, or its publication ended in a failure: nothing was changed.
+    #[error("{0}")]
+    NotPublished(FlowError),
+    /// It was taken over, and nobody saw the end: it may be published by now, or later.
+    #[error("{0}")]
+    Unseen(String),
+    /// It was published into another flow.
+    #[error("the file was published into flow {flow} instead")]
+    Elsewhere {
+        /// Id of that flow.
+        flow: String,
+    },
+}
+
 /// Flows in Genesys Cloud. Only the executor's client may publish.
 pub trait Flows {
     /// The flow as it is.
@@ -443,9 +462,11 @@ pub trait Flows {
     /// Publishes the configuration that `from` runs into the flow `to`, under the name of `to`. `TryLater` if it is still running
     /// when the adapter's patience ends.
     fn copy(&self, from: &str, to: &str) -> impl Future<Output = Result<(), FlowError>>;
+    /// Whether a file bears the name and the type of a flow; `Refused` if not.
+    fn check_file(&self, flow: &str, file: &str) -> impl Future<Output = Result<(), FlowError>>;
     /// Publishes a file into a flow, whose name and type it must bear: the vendor goes by these, and not by an id. `Refused` if it bears
-    /// others, or is not valid; `TryLater` also if the end was not seen, and then it may still be published.
-    fn publish_file(&self, flow: &str, file: &str) -> impl Future<Output = Result<(), FlowError>>;
+    /// others, or is not valid.
+    fn publish_file(&self, flow: &str, file: &str) -> impl Future<Output = Result<(), PublicationError>>;
 }
 
 /// What leads numbers to flows. The vendor gives each a version; whoever changed it meanwhile is looked at again, never overwritten.

@@ -10,7 +10,7 @@ use crate::yaml;
 use jiff::Timestamp;
 use serde::Deserialize;
 use serde_json::Value;
-use serin_controller::ports::{Clock, FlowError, FlowState, Flows, Operation, Running};
+use serin_controller::ports::{Clock, FlowError, FlowState, Flows, Operation, PublicationError, Running};
 
 impl<S: CredentialsSource, C: Clock> Flows for Genesys<S, C> {
     async fn flow(&self, flow: &str) -> Result<FlowState, FlowError> {
@@ -73,20 +73,20 @@ impl<S: CredentialsSource, C: Clock> Flows for Genesys<S, C> {
             let reason = format!("{reason}; nothing was published. Publish version {version} of flow {from} into it by hand");
             Error::Refused { doing: doing.clone(), reason }
         })?;
-        let job = self.register(&doing, file, until).await?;
+        let job = self.hand_over(&doing, &file, until).await?;
         self.see_through(&doing, to, &job, until).await.map_err(FlowError::from)
     }
 
-    async fn publish_file(&self, flow: &str, file: &str) -> Result<(), FlowError> {
+    async fn check_file(&self, flow: &str, file: &str) -> Result<(), FlowError> {
+        let target = self.read_flow(flow, self.deadline()).await?;
+        Ok(of_flow(&format!("publishing a file into flow {flow}"), target, file).map(drop)?)
+    }
+
+    async fn publish_file(&self, flow: &str, file: &str) -> Result<(), PublicationError> {
         let until = self.clock.now() + self.settings.copy_patience;
         let doing = format!("publishing a file into flow {flow}");
-        let target = self.read_flow(flow, until).await?;
-        self.expect_free(&doing, flow, &target).await?;
-        let refused = |reason: String| Error::Refused { doing: doing.clone(), reason };
-        let flow_type = target.flow_type.ok_or_else(|| refused("genesys cloud does not tell its type".to_owned()))?;
-        let file = yaml::expect(file, &flow_type, &target.name).map_err(refused)?;
-        let job = self.register(&doing, file, until).await?;
-        self.see_through(&doing, flow, &job, until).await.map_err(FlowError::from)
+        let file = self.check_target(&doing, flow, file, until).await.map_err(|error| PublicationError::NotPublished(error.into()))?;
+        self.publish_by_job(&doing, flow, &file, until).await
     }
 }
 
@@ -152,8 +152,11 @@ impl<S: CredentialsSource, C: Clock> Genesys<S, C> {
     }
 
     async fn state(&self, found: Flow) -> FlowState {
+        let own = self.client_id().await;
+        let by = found.published_by.as_ref().filter(|by| own.is_none() || by.id != own);
         FlowState {
             locked_by: self.holder(&found).await,
+            published_by: by.and_then(|by| by.name.clone().or_else(|| by.id.clone())),
             name: found.name,
             published: found.published_version.map(|version| version.id),
             operation: found.current_operation.and_then(LatestOperation::into_port),
@@ -169,6 +172,13 @@ impl<S: CredentialsSource, C: Clock> Genesys<S, C> {
         let client = flow.locked_client.as_ref()?;
         let own = self.client_id().await;
         (own.is_none() || client.id != own).then(|| format!("client {}", named(client)))
+    }
+
+    /// The file as it is handed over, if its flow is free and it is that flow's.
+    async fn check_target(&self, doing: &str, flow: &str, file: &str, until: Timestamp) -> Result<String, Error> {
+        let target = self.read_flow(flow, until).await?;
+        self.expect_free(doing, flow, &target).await?;
+        of_flow(doing, target, file)
     }
 
     /// Whether nobody edits the flow and nothing runs on it.
@@ -199,6 +209,13 @@ impl<S: CredentialsSource, C: Clock> Genesys<S, C> {
             }
         }
     }
+}
+
+/// The file as it is handed over, if it bears the flow's name and type.
+fn of_flow(doing: &str, flow: Flow, file: &str) -> Result<String, Error> {
+    let refused = |reason: String| Error::Refused { doing: doing.to_owned(), reason };
+    let flow_type = flow.flow_type.ok_or_else(|| refused("genesys cloud does not tell its type".to_owned()))?;
+    yaml::expect(file, &flow_type, &flow.name).map_err(refused)
 }
 
 fn latest_published_first(versions: Vec<Version>) -> Vec<String> {

@@ -10,7 +10,7 @@ use jiff::{SignedDuration, Timestamp};
 use reqwest::Url;
 use serde::Deserialize;
 use serde_json::{Value, json};
-use serin_controller::ports::Clock;
+use serin_controller::ports::{Clock, PublicationError};
 use std::collections::BTreeMap;
 
 /// How often a job is looked at.
@@ -41,31 +41,67 @@ impl<S: CredentialsSource, C: Clock> Genesys<S, C> {
         String::from_utf8(answer.body).map_err(not_text)
     }
 
+    /// Publishes a file that is meant for the flow `to`, and waits for the end.
+    pub(crate) async fn publish_by_job(&self, doing: &str, to: &str, file: &str, until: Timestamp) -> Result<(), PublicationError> {
+        let not_published = |error: Error| PublicationError::NotPublished(error.into());
+        // From the upload on whatever hides the end says nothing about it.
+        let unseen = |error: Error| PublicationError::Unseen(error.to_string());
+        let (job, address) = self.register(doing, until).await.map_err(not_published)?;
+        match self.upload(doing, &job, &address, file, until).await.map_err(unseen)? {
+            200..300 => {}
+            status @ 400..500 => return Err(not_published(not_stored(doing, status))),
+            status => return Err(unseen(not_stored(doing, status))),
+        }
+        let job = self.end_of(&operations::GET_JOB, doing, &job.id, until).await.map_err(unseen)?;
+        match job.elsewhere(to) {
+            Some(flow) => Err(PublicationError::Elsewhere { flow: flow.to_owned() }),
+            None => self.outcome(doing, to, &job, until).await.map_err(not_published),
+        }
+    }
+
     /// Hands a file over for publishing; returns the job's id.
-    pub(crate) async fn register(&self, doing: &str, file: String, until: Timestamp) -> Result<String, Error> {
+    pub(crate) async fn hand_over(&self, doing: &str, file: &str, until: Timestamp) -> Result<String, Error> {
+        let (job, address) = self.register(doing, until).await?;
+        match self.upload(doing, &job, &address, file, until).await? {
+            200..300 => Ok(job.id),
+            status => Err(not_stored(doing, status)),
+        }
+    }
+
+    /// A job that waits for its file, and where to put it.
+    async fn register(&self, doing: &str, until: Timestamp) -> Result<(Registered, Url), Error> {
         let register = Request { body: Some(registration()), ..Request::of(&operations::REGISTER_JOB, doing) };
         let registered: Registered = self.call(&register, until).await?;
         let address = signed(doing, &registered.presigned_url)?;
+        Ok((registered, address))
+    }
+
+    /// The file store's answer.
+    async fn upload(&self, doing: &str, job: &Registered, address: &Url, file: &str, until: Timestamp) -> Result<u16, Error> {
         // What is signed is the address with these headers: all of them, and no token of ours. The same file twice is one job.
         let upload = |http: &reqwest::Client| {
-            let put = http.put(address.clone()).body(file.clone());
-            registered.headers.iter().fold(put, |put, (name, value)| put.header(name, value))
+            let put = http.put(address.clone()).body(file.to_owned());
+            job.headers.iter().fold(put, |put, (name, value)| put.header(name, value))
         };
-        let answer = self.exchange(&Exchange { doing, repeatable: true, paced: false }, until, upload).await?;
-        match answer.status {
-            200..300 => Ok(registered.id),
-            // Such an address is good for a while only; the next attempt gets a new one.
-            status => {
-                Err(Error::Unavailable { doing: doing.to_owned(), reason: format!("the file store answered {status} to the upload") })
-            }
-        }
+        Ok(self.exchange(&Exchange { doing, repeatable: true, paced: false }, until, upload).await?.status)
     }
 
     /// Waits for the end of a publish job that was meant for the flow `to`.
     pub(crate) async fn see_through(&self, doing: &str, to: &str, id: &str, until: Timestamp) -> Result<(), Error> {
         let job = self.end_of(&operations::GET_JOB, doing, id, until).await?;
+        match job.elsewhere(to) {
+            Some(other) => {
+                let reason = format!("it was published into flow {other} instead; look at both by hand");
+                Err(Error::Refused { doing: doing.to_owned(), reason })
+            }
+            None => self.outcome(doing, to, &job, until).await,
+        }
+    }
+
+    /// How a publish job ended.
+    async fn outcome(&self, doing: &str, to: &str, job: &Job, until: Timestamp) -> Result<(), Error> {
         if job.went_well() {
-            return job.went_into(doing, to);
+            return Ok(());
         }
         if !job.is_about_a_lock() {
             return Err(Error::Refused { doing: doing.to_owned(), reason: job.complaint() });
@@ -117,6 +153,11 @@ pub(crate) fn registration() -> Value {
 fn signed(doing: &str, address: &str) -> Result<Url, Error> {
     let url = Url::parse(address).ok().filter(is_safe);
     url.ok_or_else(|| Error::Refused { doing: doing.to_owned(), reason: "the file store's address is not https".to_owned() })
+}
+
+/// Such an address is good for a while only; the next attempt gets a new one.
+fn not_stored(doing: &str, status: u16) -> Error {
+    Error::Unavailable { doing: doing.to_owned(), reason: format!("the file store answered {status} to the upload") }
 }
 
 /// What was started has an id.
@@ -176,13 +217,8 @@ impl Job {
         said.any(|text| text.to_ascii_lowercase().contains("is locked by"))
     }
 
-    fn went_into(&self, doing: &str, to: &str) -> Result<(), Error> {
-        match self.flow.as_ref().and_then(|flow| flow.id.as_deref()) {
-            Some(other) if other != to => {
-                let reason = format!("it was published into flow {other} instead; look at both by hand");
-                Err(Error::Refused { doing: doing.to_owned(), reason })
-            }
-            _ => Ok(()),
-        }
+    /// The flow that it went into, if that is not this one.
+    fn elsewhere(&self, to: &str) -> Option<&str> {
+        self.flow.as_ref().and_then(|flow| flow.id.as_deref()).filter(|flow| self.went_well() && *flow != to)
     }
 }

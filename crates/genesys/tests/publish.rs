@@ -2,7 +2,7 @@
 
 mod support;
 
-use serin_controller::ports::{Clock, FlowError, Flows, Operation};
+use serin_controller::ports::{Clock, FlowError, Flows, Operation, PublicationError};
 use support::{JumpingClock, Stub, Vault, broken, client, data, ok, refusal, text};
 
 const GREEN: &str = "GET /api/v2/flows/green";
@@ -212,7 +212,7 @@ fn written() -> String {
     data("flow.yaml").replace("name: Main_IVR_Green", "name: Main_IVR_Blue  # stable")
 }
 
-async fn publish_file(stub: &Stub, file: &str) -> Result<(), FlowError> {
+async fn publish_file(stub: &Stub, file: &str) -> Result<(), PublicationError> {
     client(stub, &JumpingClock::new(), &Vault::default()).publish_file("blue", file).await
 }
 
@@ -235,6 +235,8 @@ async fn a_file_that_is_not_surely_the_flow_s_is_not_uploaded() {
         (copying().await.on(BLUE, [ok("flow_blue_locked.json")]), written(), "locked by user-7"),
         (copying().await.on(BLUE, [text(200, &busy)]), written(), "an operation runs"),
     ] {
+        let looked = client(&stub, &JumpingClock::new(), &Vault::default()).check_file("blue", &file).await;
+        assert_eq!(looked.is_err(), said.starts_with("the file"), "{said}: a look is about the file alone");
         let error = publish_file(&stub, &file).await.unwrap_err().to_string();
         assert!(error.contains(said), "{error}");
         assert!(stub.asked(REGISTER).is_empty(), "{error}");
@@ -245,9 +247,41 @@ async fn a_file_that_is_not_surely_the_flow_s_is_not_uploaded() {
 async fn a_file_counts_as_published_only_if_it_went_into_the_flow() {
     let elsewhere = data("job_done.json").replace("\"blue\"", "\"green\"");
     let error = publish_file(&copying().await.on(JOB, [text(200, &elsewhere)]), &written()).await.unwrap_err();
-    assert!(matches!(&error, FlowError::Refused(said) if said.contains("published into flow green instead")), "{error}");
+    assert!(matches!(&error, PublicationError::Elsewhere { flow } if flow == "green"), "{error}");
     let error = publish_file(&copying().await.on(JOB, [ok("job_failed.json")]), &written()).await.unwrap_err();
-    assert!(matches!(&error, FlowError::Refused(said) if said.contains("Could not find queue Sales")), "{error}");
-    let error = publish_file(&copying().await.on(JOB, [ok("job_started.json")]), &written()).await.unwrap_err();
-    assert!(matches!(&error, FlowError::TryLater(said) if said.contains("still runs")), "{error}");
+    let PublicationError::NotPublished(FlowError::Refused(said)) = &error else { panic!("{error}") };
+    assert!(said.contains("Could not find queue Sales"), "{said}");
+    let locked = copying().await.on(JOB, [ok("job_locked.json")]).on(BLUE, [ok("flow_blue.json"), ok("flow_blue_locked.json")]);
+    let error = publish_file(&locked, &written()).await.unwrap_err();
+    assert!(matches!(&error, PublicationError::NotPublished(FlowError::Locked { holder, .. }) if holder == "user-7"), "{error}");
+}
+
+#[tokio::test]
+async fn what_was_not_taken_over_was_not_published() {
+    for (stub, said) in [
+        (copying().await.on(REGISTER, [refusal(429, "error_429.json").after("90")]), "fewer requests"),
+        (copying().await.on(REGISTER, [refusal(403, "error_403.json")]), "not permitted"),
+        (copying().await.on(REGISTER, [text(200, "<html>")]), "unreadable"),
+        (copying().await.on(UPLOAD, [text(403, "<Error>SIGNED</Error>")]), "the file store answered 403"),
+    ] {
+        let error = publish_file(&stub, &written()).await.unwrap_err();
+        assert!(matches!(&error, PublicationError::NotPublished(_)) && error.to_string().contains(said), "{error:?}");
+        assert!(stub.asked(JOB).is_empty(), "{error}");
+    }
+}
+
+#[tokio::test]
+async fn whatever_hides_the_end_of_a_file_that_was_taken_over_leaves_it_open() {
+    for (stub, said) in [
+        (copying().await.on(JOB, [ok("job_started.json")]), "still runs"),
+        (copying().await.on(JOB, [refusal(404, "error_404.json")]), "does not know it"),
+        (copying().await.on(JOB, [refusal(401, "error_401.json")]), "not accepted"),
+        (copying().await.on(JOB, [refusal(403, "error_403.json")]), "not permitted"),
+        (copying().await.on(JOB, [text(200, "<html>")]), "unreadable"),
+        (copying().await.on(UPLOAD, [text(500, "")]), "the file store answered 500"),
+        (copying().await.on(UPLOAD, [broken()]), "no answer"),
+    ] {
+        let error = publish_file(&stub, &written()).await.unwrap_err();
+        assert!(matches!(&error, PublicationError::Unseen(text) if text.contains(said)), "{said}: {error:?}");
+    }
 }

@@ -3,7 +3,9 @@
 
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
-use serin_controller::ports::{Analytics, Changed, Clock, CohortFlows, Ended, Entrances, FlowError, Flows, Pointer, Preflight, Rows};
+use serin_controller::ports::{
+    Analytics, Changed, Clock, CohortFlows, Ended, Entrances, FlowError, Flows, Pointer, Preflight, PublicationError, Rows,
+};
 use serin_core::cohort::{Labels, Split, SplitKey, Stickiness};
 use serin_core::measurement::{Comparison, Window, merge, total};
 use serin_core::rollout::{Outcomes, WayBack};
@@ -127,8 +129,12 @@ async fn a_file_becomes_the_next_version_of_the_flow_it_names() {
     assert_eq!(hash(&after).await, hash(&before).await, "the same file does the same");
 
     let stable = genesys.flow(MAIN_IVR_STABLE).await.unwrap().published;
+    assert_eq!(genesys.flow(MAIN_IVR_CANARY).await.unwrap().published_by, None, "our own publication is nobody's");
     let error = genesys.publish_file(MAIN_IVR_STABLE, &file).await.unwrap_err();
-    assert!(matches!(&error, FlowError::Refused(said) if said.contains("Main_IVR_Green") && said.contains("Main_IVR_Blue")), "{error}");
+    assert!(
+        matches!(&error, PublicationError::NotPublished(FlowError::Refused(said)) if said.contains("Main_IVR_Green") && said.contains("Main_IVR_Blue")),
+        "{error}"
+    );
     assert_eq!(genesys.flow(MAIN_IVR_STABLE).await.unwrap().published, stable);
     assert_eq!(genesys.flow(MAIN_IVR_CANARY).await.unwrap().published, Some(after));
 }

@@ -12,9 +12,8 @@ use anyhow::anyhow;
 use jiff::{SignedDuration, Timestamp};
 use serde_json::json;
 use serin_aws::WallClock;
-use serin_controller::deploy::{DeployError, deploy, stands};
+use serin_controller::deploy::{DeployError, deploy, rehearse, stands};
 use serin_controller::intervene::{Gate, gate, hold_gate, release_gate};
-use serin_controller::preflight::look;
 use serin_controller::record::open;
 use serin_core::rollout::Plan;
 use std::path::{Path, PathBuf};
@@ -46,7 +45,7 @@ pub(crate) async fn run(args: &Args, place: &Place) -> Outcome {
     let site = place.connect().await?;
     let flow = plan.flow.clone();
     if args.why.dry_run {
-        return rehearse(&site, &plan, &args.turn).await;
+        return would(&site, &plan, &flow_yaml, &args.turn).await;
     }
     let what =
         format!("{} is published into canary flow {}, and a rollout of {flow} is opened.", args.flow_yaml.display(), plan.canary.flow_id);
@@ -76,10 +75,7 @@ async fn under_way(site: &Site, plan: Plan, flow_yaml: &str, holder: &str, why: 
     let progress = Progress::begin(&format!("looking, then publishing into canary flow {}", plan.canary.flow_id));
     let deployed = deploy(&ports(site, &genesys), &site.as_run(), &plan, flow_yaml).await;
     progress.end();
-    let plan = deployed.map_err(|error| match error {
-        DeployError::Refused(_) => Failure::refused(error),
-        DeployError::Failed(_) | DeployError::Unfinished(_) => Failure::from(error),
-    })?;
+    let plan = deployed.map_err(failure)?;
     note(&format!("published: canary flow {} runs version {}", plan.canary.flow_id, plan.canary.version));
     let stands = stands(&plan);
     let turn = Turn::of(holder);
@@ -87,33 +83,31 @@ async fn under_way(site: &Site, plan: Plan, flow_yaml: &str, holder: &str, why: 
     opened.map_err(|failure| Failure { error: anyhow!("{:#}. {stands}", failure.error), code: Code::Failed })
 }
 
+fn failure(error: DeployError) -> Failure {
+    match error {
+        DeployError::Refused(_) => Failure::refused(error),
+        DeployError::Failed(_) | DeployError::Unfinished(_) => Failure::from(error),
+    }
+}
+
 /// What would be done, as far as it can be seen without publishing.
-async fn rehearse(site: &Site, plan: &Plan, turn: &Turn) -> Outcome {
+async fn would(site: &Site, plan: &Plan, flow_yaml: &str, turn: &Turn) -> Outcome {
     let gate = gate(&site.ledger, &WallClock, &plan.flow, site.now, turn.holder().as_deref()).await?;
     if gate != Gate::Open {
         let error = anyhow!("flow {}: the gate is {gate}; nothing was changed", plan.flow);
         return Err(Failure { code: Code::of_gate(gate.exit_code()), error });
     }
     let genesys = site.genesys().connect()?;
-    let looked = look(&ports(site, &genesys), &site.as_run(), plan).await;
-    let problems = match looked {
-        Ok(looked) => looked.problems,
-        // Its version is not there yet, and that is the point.
-        Err(error) => vec![format!("as the rollout file stands: {error}")],
-    };
+    let progress = Progress::begin(&format!("looking at what is in the way of a version of canary flow {}", plan.canary.flow_id));
+    let looked = rehearse(&ports(site, &genesys), &site.as_run(), plan, flow_yaml).await;
+    progress.end();
+    let version = looked.map_err(failure)?;
     let would = [
         format!("would hold the gate of {}", plan.flow),
-        format!("would publish the file into canary flow {}", plan.canary.flow_id),
-        format!("would open a rollout of {}", plan.flow),
+        format!("would publish the file into canary flow {}, which runs version {version}", plan.canary.flow_id),
+        format!("would open a rollout of {} with the version that comes out", plan.flow),
     ];
-    site.output.tell("DryRun", &json!({"flow": plan.flow, "would": would, "problems": problems}), || {
-        let found = problems.iter().fold(String::new(), |text, problem| format!("{text}\n  - {problem}"));
-        format!(
-            "{}\nnothing was changed{}",
-            would.join("\n"),
-            if problems.is_empty() { String::new() } else { format!("; in the way:{found}") }
-        )
-    })?;
+    site.output.tell("DryRun", &json!({"flow": plan.flow, "would": would}), || format!("{}\nnothing was changed", would.join("\n")))?;
     Ok(Code::Done)
 }
 
