@@ -15,7 +15,7 @@ use serin_aws::WallClock;
 use serin_controller::deploy::{DeployError, deploy, rehearse, stands};
 use serin_controller::intervene::{Gate, gate, hold_gate, release_gate};
 use serin_controller::record::open;
-use serin_core::rollout::Plan;
+use serin_core::rollout::{FlowName, Plan};
 use std::path::{Path, PathBuf};
 
 #[derive(clap::Args)]
@@ -62,12 +62,23 @@ pub(crate) async fn run(args: &Args, place: &Place) -> Outcome {
             });
         }
     }
+    if !had_turn {
+        note(&held(&flow, &holder, Timestamp::now() + TURN));
+    }
     let outcome = under_way(&site, plan, &flow_yaml, &holder, &args.why).await;
     // A turn that was taken before is given back by whoever took it.
     if !had_turn && let Err(error) = release_gate(&site.ledger, &flow, &holder).await {
         note(&format!("note: the gate of {flow} stays held for {holder} for {TURN:#} at most: {error}"));
     }
     outcome
+}
+
+/// Said at once: whoever is stopped in the middle gives nothing back.
+fn held(flow: &FlowName, holder: &str, until: Timestamp) -> String {
+    format!(
+        "the gate of {flow} is held for {holder} until {until:.0} at most; should this be cut short, \
+         `serin gate {flow} --release --holder {holder}` gives it back"
+    )
 }
 
 async fn under_way(site: &Site, plan: Plan, flow_yaml: &str, holder: &str, why: &Why) -> Outcome {
@@ -124,4 +135,19 @@ fn flow_file(path: &Path) -> Result<String, Failure> {
         Ok(std::fs::read_to_string(path)?)
     };
     read().map_err(|error| Failure::not_accepted(error.context(format!("flow file {shown} cannot be read"))))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whoever_holds_the_gate_is_told_how_to_give_it_back() {
+        let until = "2026-11-20T09:30:00.25Z".parse().unwrap();
+        assert_eq!(
+            held(&"main_ivr".parse().unwrap(), "deploy-00c0ffee", until),
+            "the gate of main_ivr is held for deploy-00c0ffee until 2026-11-20T09:30:00Z at most; should this be cut short, \
+             `serin gate main_ivr --release --holder deploy-00c0ffee` gives it back"
+        );
+    }
 }
