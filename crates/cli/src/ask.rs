@@ -10,7 +10,9 @@ pub(crate) fn confirm(yes: bool, what: &str) -> Result<(), Failure> {
         return Ok(());
     }
     if !(std::io::stdin().is_terminal() && std::io::stderr().is_terminal()) {
-        return Err(Failure::refused(anyhow!("{what} Nobody is here to be asked: --yes says that it is meant. Nothing was changed")));
+        return Err(Failure::refused(anyhow!(
+            "not confirmed, so nothing was changed. What was asked for: {what} --yes says that it is meant"
+        )));
     }
     let mut err = std::io::stderr();
     write!(err, "{what}\nGo on? Type yes: ")?;

@@ -9,12 +9,16 @@ use serin_controller::pointer::is_foreign;
 use serin_controller::ports::{Flows, Pointer, RowError, Rows};
 use serin_core::rollout::FlowName;
 use serin_genesys::{Genesys, OAuthClient, Settings};
+use std::time::Duration;
 
 /// The client that may publish, as the executor has it.
 pub(crate) type Client = Genesys<OAuthClient<SecureParameter>, WallClock>;
 
 /// How long somebody at a terminal waits for a publish job.
 const PUBLISHING: SignedDuration = SignedDuration::from_mins(2);
+
+/// How long a row is waited for.
+const PATIENCE: Duration = Duration::from_secs(3);
 
 /// Which of the two OAuth clients.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -44,7 +48,7 @@ impl Place<'_> {
             Key::Read => "read",
             Key::Publish => "publish",
         };
-        let api = self.api.context("where Genesys Cloud is is not known: say --genesys-api https://api.mypurecloud.com (your region's), set GENESYS_API, or keep it in a context")?;
+        let api = self.api.context("the address of Genesys Cloud is not known: say --genesys-api https://api.mypurecloud.com (your region's), set GENESYS_API, or keep it in a context")?;
         let login = std::env::var("GENESYS_LOGIN").ok();
         let settings = Settings::new(api, login.as_deref())?.with_copy_patience(PUBLISHING);
         let secret = SecureParameter::new(self.aws, format!("/serin/{}/genesys/{key}", self.stage));
@@ -59,7 +63,8 @@ impl Place<'_> {
 /// Whoever may not write the row here need not wait for it: the functions write it from what was recorded.
 impl Rows for Place<'_> {
     async fn pointer(&self, table: &str, row: &FlowName) -> Result<Option<Pointer>, RowError> {
-        let found = self.client(table, row)?.pointer(table, row).await?;
+        let client = self.client(table, row)?;
+        let found = within(table, row, client.pointer(table, row)).await?;
         if let Some(found) = found.as_ref().filter(|found| is_foreign(found, self.stage)) {
             note(&format!(
                 "warning: row {row} of data table {table} belongs to `{}`, is not written, and sends calls to flow {}",
@@ -71,7 +76,7 @@ impl Rows for Place<'_> {
 
     async fn point(&self, table: &str, row: &FlowName, to: &Pointer) -> Result<(), RowError> {
         let written = match self.client(table, row) {
-            Ok(client) => client.point(table, row, to).await,
+            Ok(client) => within(table, row, client.point(table, row, to)).await,
             Err(error) => Err(error),
         };
         if let Err(error) = &written {
@@ -79,6 +84,14 @@ impl Rows for Place<'_> {
         }
         written
     }
+}
+
+/// Taking calls away, and recording that, must not wait for a vendor that does not answer.
+async fn within<T>(table: &str, row: &FlowName, asked: impl Future<Output = Result<T, RowError>>) -> Result<T, RowError> {
+    tokio::time::timeout(PATIENCE, asked).await.unwrap_or_else(|_| {
+        let reason = format!("Genesys Cloud did not answer within {} seconds", PATIENCE.as_secs());
+        Err(RowError { table: table.to_owned(), row: row.to_string(), reason })
+    })
 }
 
 /// What the way from a number to its flow looks like, and what is to be done about it.

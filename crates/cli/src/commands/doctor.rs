@@ -368,7 +368,7 @@ async fn row(site: &Site, flow: &FlowName, table: &str, rollout: &Rollout, found
         Ok(None) if !rollout.has_stepped => {}
         Ok(None) => found.add("row", State::Bad, format!("{flow}: data table {table} has no such row, so every call goes to stable")),
         Ok(Some(row)) if is_foreign(&row, &site.stage) => found.add("row", State::Bad, format!("{flow}: it belongs to `{}`", row.owner)),
-        Ok(Some(row)) if row.weight != rollout.settled_weight() && rollout.phase.is_watched() => {
+        Ok(Some(row)) if row.weight != rollout.settled_weight() && rollout.has_stepped => {
             found.add("row", State::Bad, format!("{flow}: it says {} where {} is recorded", row.weight, rollout.settled_weight()));
         }
         Ok(Some(row)) => found.add("row", State::Well, format!("{flow}: it says {}", row.weight)),
