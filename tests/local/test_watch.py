@@ -334,7 +334,7 @@ class Tmux:
     """A server of the test's own, with one window in which a shell waits."""
 
     def __init__(self, play, size):
-        self.socket, self.size = f"serin-watch-{os.getpid()}", size
+        self.socket, self.size = f"serin-watch-{os.getpid()}-{size[0]}-{time.monotonic_ns()}", size
         env = surroundings(play)
         self.env = {**env, "TERM": "xterm-256color"}
         self("-f", "/dev/null", "new-session", "-d", "-x", str(size[0]), "-y", str(size[1]), "env PS1='$ ' sh")
