@@ -4,6 +4,7 @@ use crate::commands::gate::Turn;
 use crate::commands::preflight::ports;
 use crate::commands::start::{self, Volume};
 use crate::failure::{Code, Failure, Outcome};
+use crate::genesys::Client;
 use crate::output::note;
 use crate::progress::Progress;
 use crate::site::{Place, Site, Why};
@@ -50,6 +51,7 @@ pub(crate) async fn run(args: &Args, place: &Place) -> Outcome {
     let what =
         format!("{} is published into canary flow {}, and a rollout of {flow} is opened.", args.flow_yaml.display(), plan.canary.flow_id);
     ask::confirm(args.yes, &what)?;
+    let genesys = site.genesys().connect().map_err(Failure::not_accepted)?;
     let holder = args.turn.holder().unwrap_or_else(|| format!("deploy-{:016x}", fastrand::u64(..)));
     let hold = open(&site.ledger, &flow).await?.book.hold;
     let had_turn = hold.is_some_and(|hold| hold.holder == holder && Timestamp::now() < hold.until);
@@ -65,7 +67,7 @@ pub(crate) async fn run(args: &Args, place: &Place) -> Outcome {
     if !had_turn {
         note(&held(&flow, &holder, Timestamp::now() + TURN));
     }
-    let outcome = under_way(&site, plan, &flow_yaml, &holder, &args.why).await;
+    let outcome = under_way(&site, &genesys, plan, &flow_yaml, &holder, &args.why).await;
     // A turn that was taken before is given back by whoever took it.
     if !had_turn && let Err(error) = release_gate(&site.ledger, &flow, &holder).await {
         note(&format!("note: the gate of {flow} stays held for {holder} for {TURN:#} at most: {error}"));
@@ -81,10 +83,9 @@ fn held(flow: &FlowName, holder: &str, until: Timestamp) -> String {
     )
 }
 
-async fn under_way(site: &Site, plan: Plan, flow_yaml: &str, holder: &str, why: &Why) -> Outcome {
-    let genesys = site.genesys().connect()?;
+async fn under_way(site: &Site, genesys: &Client, plan: Plan, flow_yaml: &str, holder: &str, why: &Why) -> Outcome {
     let progress = Progress::begin(&format!("looking, then publishing into canary flow {}", plan.canary.flow_id));
-    let deployed = deploy(&ports(site, &genesys), &site.as_run(), &plan, flow_yaml).await;
+    let deployed = deploy(&ports(site, genesys), &site.as_run(), &plan, flow_yaml).await;
     progress.end();
     let plan = deployed.map_err(failure)?;
     note(&format!("published: canary flow {} runs version {}", plan.canary.flow_id, plan.canary.version));
@@ -108,7 +109,7 @@ async fn would(site: &Site, plan: &Plan, flow_yaml: &str, turn: &Turn) -> Outcom
         let error = anyhow!("flow {}: the gate is {gate}; nothing was changed", plan.flow);
         return Err(Failure { code: Code::of_gate(gate.exit_code()), error });
     }
-    let genesys = site.genesys().connect()?;
+    let genesys = site.genesys().connect().map_err(Failure::not_accepted)?;
     let progress = Progress::begin(&format!("looking at what is in the way of a version of canary flow {}", plan.canary.flow_id));
     let looked = rehearse(&ports(site, &genesys), &site.as_run(), plan, flow_yaml).await;
     progress.end();
