@@ -544,6 +544,8 @@ def unconfirmed(site, *words: str) -> None:
 def test_what_is_dangerous_wants_a_yes_where_nobody_can_be_asked(running):
     version, why = running.check_in(NEW), ("--reason", "x")
     file = running.file(NEW, version)
+    unconfirmed(running, "start", file, "--off-hours-full", *why)
+    unconfirmed(running, "retry", MAIN, "--off-hours-full", *why)
     unconfirmed(running, "deploy", file, "--flow-yaml", running.flow_yaml(NEW, version), *why)
     unconfirmed(running, "adopt", file, "--ivr", other_ivr(running), "--cop", running.slot(NEW, "TrafficCop"), "--undo")
     unconfirmed(running, "intervene", MAIN, "--to", "canary", *why)

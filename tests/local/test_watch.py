@@ -384,6 +384,12 @@ def test_in_a_multiplexer_it_looks_the_same_and_gives_the_shell_back(play, size)
             assert time.monotonic() < deadline, f"{tmux('capture-pane', '-p')}\n\nbut\n\n{framed(wanted)}"
             time.sleep(0.2)
         tmux("send-keys", "q")
+        # What is typed before it has left is typed into it.
+        deadline = time.monotonic() + 15
+        while tmux("display-message", "-p", "#{alternate_on}").strip() != "0":
+            assert time.monotonic() < deadline, tmux("capture-pane", "-p")
+            time.sleep(0.1)
+        tmux.shows("$")
         tmux("send-keys", "echo $((40 + 2)) after", "Enter")
         lines = tmux.shows("42 after")
         assert any(line.strip() == "before" for line in lines), "what the shell had on the screen is there again"
