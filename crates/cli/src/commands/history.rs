@@ -3,7 +3,7 @@
 use crate::commands::explain::turns;
 use crate::failure::{Code, Outcome};
 use crate::output::{columns, plain};
-use crate::site::Place;
+use crate::site::{Place, Site};
 use crate::view::tone_of;
 use jiff::Timestamp;
 use serde::Serialize;
@@ -75,13 +75,18 @@ impl Past {
     }
 }
 
+/// The entries of every rollout that a flow has had, oldest first, their chain checked.
+pub(crate) async fn rollouts(site: &Site, flow: &FlowName) -> anyhow::Result<Vec<Vec<StoredEntry>>> {
+    let archive = site.ledger.archive(flow).await?;
+    Ok(match archive.entries.is_empty() {
+        true => Vec::new(),
+        false => archive.audit(flow, None)?.rollouts,
+    })
+}
+
 pub(crate) async fn run(args: &Args, place: &Place) -> Outcome {
     let site = place.connect().await?;
-    let archive = site.ledger.archive(&args.flow).await?;
-    let rollouts = match archive.entries.is_empty() {
-        true => Vec::new(),
-        false => archive.audit(&args.flow, None)?.rollouts,
-    };
+    let rollouts = rollouts(&site, &args.flow).await?;
     let items = rollouts.iter().rev().take(args.limit).map(|entries| Past::of(entries)).collect::<anyhow::Result<Vec<_>>>()?;
     let history = History { flow: args.flow.clone(), rollouts: rollouts.len(), items };
     site.output.tell("History", &history, || table(&history))?;

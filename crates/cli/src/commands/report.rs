@@ -1,5 +1,6 @@
 //! `serin report`: what Serin would have done with rollouts that it only observed, beside what people did.
 
+use crate::commands::history;
 use crate::failure::{Code, Outcome};
 use crate::output::{counted, plain};
 use crate::site::{Place, Site};
@@ -71,11 +72,7 @@ struct Followed {
 
 pub(crate) async fn run(args: &Args, place: &Place) -> Outcome {
     let site = place.connect().await?;
-    let archive = site.ledger.archive(&args.flow).await?;
-    let rollouts = match archive.entries.is_empty() {
-        true => Vec::new(),
-        false => archive.audit(&args.flow, None)?.rollouts,
-    };
+    let rollouts = history::rollouts(&site, &args.flow).await?;
     let since = site.now - SignedDuration::from_hours(24 * i64::from(args.days));
     let mut items = Vec::new();
     let is_late = |entries: &Vec<StoredEntry>| entries.last().is_some_and(|last| last.entry.at >= since);
