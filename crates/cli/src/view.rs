@@ -106,25 +106,54 @@ pub(crate) struct Said {
     pub(crate) why: String,
 }
 
+/// What is known of a flow.
+pub(crate) struct Read {
+    pub(crate) opened: Opened,
+    /// The parameters; where they could not be read, as the record says they are.
+    pub(crate) seen: Seen,
+    /// Why they could not be read.
+    pub(crate) unread: Option<String>,
+    /// What was measured, of a rollout that is watched.
+    pub(crate) recalled: Option<Recalled>,
+    pub(crate) restrictions: Vec<Restriction>,
+}
+
+impl Read {
+    /// From the ledger and the parameters. The record is worth seeing also when Parameter Store has trouble.
+    pub(crate) async fn of(site: &Site, flow: &FlowName) -> anyhow::Result<Read> {
+        let opened = open(&site.ledger, flow).await?;
+        let restrictions = site.ledger.restrictions().await?;
+        let (seen, unread) = match site.parameters.read(flow).await {
+            Ok(seen) => (seen, None),
+            Err(error) => (as_recorded(opened.rollout.as_ref()), Some(error.to_string())),
+        };
+        let recalled = match &opened.rollout {
+            Some(rollout) if rollout.phase.is_watched() => Some(recall(&site.ledger, flow, rollout).await?),
+            _ => None,
+        };
+        Ok(Read { opened, seen, unread, recalled, restrictions })
+    }
+}
+
+/// The percentage that our record explains: one that was not read must not look like one that somebody deleted.
+fn as_recorded(rollout: Option<&Rollout>) -> Seen {
+    let applied = rollout.and_then(|rollout| rollout.applied);
+    Seen { percentage: applied.map(|applied| (applied.weight.to_string(), applied.version)), ..Seen::default() }
+}
+
 /// Entries that a view shows.
 const ENTRIES: usize = 8;
 
 impl View {
     /// Reads it.
     pub(crate) async fn of(site: &Site, flow: &FlowName) -> anyhow::Result<View> {
-        let opened = open(&site.ledger, flow).await?;
-        let restrictions = site.ledger.restrictions().await?;
-        // The record is worth seeing also when Parameter Store has trouble.
-        let seen = site.parameters.read(flow).await;
-        let recalled = match &opened.rollout {
-            Some(rollout) if rollout.phase.is_watched() => Some(recall(&site.ledger, flow, rollout).await?),
-            _ => None,
-        };
-        let (seen, unread) = match seen {
-            Ok(seen) => (seen, None),
-            Err(error) => (Seen::default(), Some(error.to_string())),
-        };
-        Ok(View { unread, ..View::seen(flow, &opened, &seen, recalled.as_ref(), &restrictions, site.now) })
+        let Read { opened, seen, unread, recalled, restrictions } = Read::of(site, flow).await?;
+        let view = View::seen(flow, &opened, &seen, recalled.as_ref(), &restrictions, site.now);
+        Ok(match unread {
+            // What is taken for granted then is not what was seen.
+            Some(_) => View { unread, percentage: None, ..view },
+            None => view,
+        })
     }
 
     pub(crate) fn seen(
@@ -395,9 +424,11 @@ pub(crate) mod tests {
     #[test]
     fn parameters_that_cannot_be_read_do_not_hide_the_record() {
         let (opened, _, recalled, now) = stepping();
-        let view = View::seen(&"main_ivr".parse().expect("a name"), &opened, &Seen::default(), Some(&recalled), &[], now);
-        let view = View { unread: Some("parameter /genesys/canary/prod/main_ivr/percentage: throttled".into()), ..view };
+        let seen = as_recorded(opened.rollout.as_ref());
+        let view = View::seen(&"main_ivr".parse().expect("a name"), &opened, &seen, Some(&recalled), &[], now);
+        let view = View { unread: Some("parameter /genesys/canary/prod/main_ivr/percentage: throttled".into()), percentage: None, ..view };
         let text = view.text();
+        assert!(!text.contains("deleted") && text.contains("baking"), "{text}");
         assert!(text.contains("the parameter cannot be read") && text.contains("throttled") && text.contains("Stepping at 5 %"), "{text}");
     }
 

@@ -152,7 +152,8 @@ pub async fn release_gate(ledger: &impl Ledger, flow: &FlowName, holder: &str) -
     ledger.release_hold(flow, holder).await
 }
 
-async fn look(
+/// The gate's answer with the ledger that it was read from.
+pub async fn look(
     ledger: &impl Ledger,
     clock: &impl Clock,
     flow: &FlowName,

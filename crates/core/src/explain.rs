@@ -65,12 +65,14 @@ pub fn explain(decision: &Decision, facts: &Facts<'_>) -> Explanation {
         unsaid = Analysis { said: None, ..judged.clone() };
         analysis = Some(&unsaid);
     }
+    let held = held_by_people(decision, facts);
+    let foreseen = if held.is_none() { next(decision, rollout, analysis, facts) } else { None };
     Explanation {
         sentence: sentence(decision, rollout, hastened, analysis),
         figures: analysis.map(|a| figures(decision, a)).unwrap_or_default(),
         decided_by: deciding(decision, analysis).map(|sides| label(&sides.metric).to_owned()),
-        would_change: held_by_people(decision, facts).unwrap_or_else(|| would_change(decision, analysis)),
-        next_in_minutes: next(decision, rollout, analysis, facts).filter(|_| held_by_people(decision, facts).is_none()),
+        would_change: held.unwrap_or_else(|| would_change(decision, analysis)),
+        next_in_minutes: foreseen,
     }
 }
 

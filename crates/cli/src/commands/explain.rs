@@ -3,17 +3,14 @@
 use crate::failure::{Code, Outcome};
 use crate::output::{note, plain};
 use crate::site::Place;
+use crate::view::Read;
 use jiff::Timestamp;
 use serde::Serialize;
-use serin_controller::evaluate::recall;
-use serin_controller::ports::{Ledger, Parameters};
-use serin_controller::record::open;
 use serin_core::calendar::{forgiven, in_force};
 use serin_core::decision::{Facts, decide};
 use serin_core::explain::{Explanation, explain};
 use serin_core::ledger::StoredEntry;
 use serin_core::measurement::{Comparison, Metric};
-use serin_core::projection::Seen;
 use serin_core::rollout::{FlowName, Rollout};
 
 #[derive(clap::Args)]
@@ -54,22 +51,13 @@ pub(crate) struct Turn {
 pub(crate) async fn run(args: &Args, place: &Place) -> Outcome {
     let site = place.connect().await?;
     let flow = &args.flow;
-    let opened = open(&site.ledger, flow).await?;
+    let Read { opened, seen, unread, recalled, restrictions } = Read::of(&site, flow).await?;
+    if let Some(error) = unread {
+        note(&format!("note: {error}; what is explained rests on the ledger alone"));
+    }
     let mut explained = Explained { flow: flow.clone(), rollout: None, phase: None, now: None, turns: Vec::new() };
     if let Some(rollout) = &opened.rollout {
-        let restrictions = site.ledger.restrictions().await?;
-        // The record is worth explaining also when Parameter Store has trouble.
-        let seen = match site.parameters.read(flow).await {
-            Ok(seen) => seen,
-            Err(error) => {
-                note(&format!("note: {error}; what is explained rests on the ledger alone"));
-                Seen::default()
-            }
-        };
-        let analysis = match rollout.phase.is_watched() {
-            true => Some(recall(&site.ledger, flow, rollout).await?.judge(rollout, &forgiven(&restrictions, flow, site.now), site.now)),
-            false => None,
-        };
+        let analysis = recalled.map(|recalled| recalled.judge(rollout, &forgiven(&restrictions, flow, site.now), site.now));
         let restricted = in_force(&restrictions, flow, site.now);
         let facts = Facts { rollout, seen: &seen, analysis: analysis.as_ref(), drift: None, restricted: &restricted, now: site.now };
         explained.now = Some(explain(&decide(&facts), &facts));

@@ -10,8 +10,7 @@ use jiff::{SignedDuration, Timestamp};
 use serde::Serialize;
 use serde_json::json;
 use serin_aws::WallClock;
-use serin_controller::intervene::{Gate, LONGEST_HOLD, gate, hold_gate, release_gate};
-use serin_controller::ports::Ledger;
+use serin_controller::intervene::{Gate, LONGEST_HOLD, hold_gate, look, release_gate};
 use serin_core::rollout::FlowName;
 use std::io::Read;
 use std::time::Duration;
@@ -150,8 +149,13 @@ async fn ask(args: &Args, place: &Place, named: Option<String>) -> Result<Answer
     }
     let (flow, now) = (&args.flow, site.now);
     let Some(length) = args.hold else {
-        let gate = gate(&site.ledger, &WallClock, flow, now, holder.as_deref()).await?;
-        return Ok(Answer::of(flow, &gate, said(&site, flow, &gate).await?, None));
+        let (opened, gate) = look(&site.ledger, &WallClock, flow, now, holder.as_deref()).await?;
+        // Whoever mistyped the name should see that.
+        let said = match gate {
+            Gate::Open if opened.book.revision == 0 => "open: nothing was ever rolled out under this name".to_owned(),
+            _ => said(flow, &gate),
+        };
+        return Ok(Answer::of(flow, &gate, said, None));
     };
     let holder = holder.unwrap_or_default();
     let gate = hold_gate(&site.ledger, &WallClock, flow, now, &holder, length).await?;
@@ -160,17 +164,14 @@ async fn ask(args: &Args, place: &Place, named: Option<String>) -> Result<Answer
             let until = Timestamp::now() + length;
             format!("open, and held for {holder} until {until:.0}; `serin gate {flow} --release --holder {holder}` gives it back")
         }
-        _ => said(&site, flow, &gate).await?,
+        _ => said(flow, &gate),
     };
     Ok(Answer::of(flow, &gate, said, Some((holder, length))))
 }
 
-/// The answer in words, with the name of the flow; whoever mistyped it should see that.
-async fn said(site: &Site, flow: &FlowName, gate: &Gate) -> Result<String, Failure> {
-    if *gate == Gate::Open && site.ledger.load(flow).await?.revision == 0 {
-        return Ok("open: nothing was ever rolled out under this name".to_owned());
-    }
-    Ok(gate.to_string().replace("gate FLOW", &format!("gate {flow}")))
+/// The answer in words, with the name of the flow.
+fn said(flow: &FlowName, gate: &Gate) -> String {
+    gate.to_string().replace("gate FLOW", &format!("gate {flow}"))
 }
 
 async fn release(args: &Args, site: &Site, holder: Option<String>) -> Result<Answer, Failure> {
