@@ -323,10 +323,10 @@ NAMES = {
 
 def names(resources: dict):
     """Every fixed name: (kind, as it is spelled)."""
-    for name, resource in resources.items():
-        for key in ("Name", "AliasName", *(key for _, key in NAMES)):
-            if key in resource.get("Properties", {}) and (resource["Type"], key) in NAMES:
-                yield (resource["Type"], key), resource["Properties"][key]
+    for resource in resources.values():
+        for kind, key in NAMES:
+            if kind == resource["Type"] and key in resource["Properties"]:
+                yield (kind, key), resource["Properties"][key]
 
 
 def test_every_fixed_name_contains_the_stage_and_fits_with_the_longest(resources):
@@ -491,7 +491,7 @@ def test_concurrency_is_reserved_only_where_asked(template, resources, variant):
         assert template["Parameters"][parameter]["Default"] == "0"
     # Two runs for its queue and one for its tick, or a function would be throttled by its own triggers.
     accepted = re.compile(template["Parameters"]["WorkerConcurrency"]["AllowedPattern"])
-    assert [n for n in range(0, 13) if accepted.fullmatch(str(n))] == [0, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12]
+    assert [n for n in range(13) if accepted.fullmatch(str(n))] == [0, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12]
 
 
 def test_other_services_and_accounts_come_in_under_a_condition_only(resources):
