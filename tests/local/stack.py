@@ -255,7 +255,7 @@ class Stack(_Cleanly):
         packages = self._packages | self._upload(packages or {})
         parameters = self._parameters | (parameters or {})
         self.client("cloudformation").update_stack(**self._request(f"serin-{self.stage}", self._template(packages), parameters))
-        self.outputs = self._ended(f"serin-{self.stage}", "UPDATE_COMPLETE")
+        self.outputs = self.ended(f"serin-{self.stage}", "UPDATE_COMPLETE")
         self._packages, self._parameters = packages, parameters
         return self.outputs
 
@@ -264,7 +264,7 @@ class Stack(_Cleanly):
         cloudformation, name = self.client("cloudformation"), f"serin-{self.stage}"
         stack = cloudformation.describe_stacks(StackName=name)["Stacks"][0]["StackId"]  # a deleted one has no name any more
         cloudformation.delete_stack(StackName=name)
-        self._ended(stack, "DELETE_COMPLETE")
+        self.ended(stack, "DELETE_COMPLETE")
         self.outputs = None
 
     def deploy_target(self, target: str, secret: dict) -> None:
@@ -288,7 +288,7 @@ class Stack(_Cleanly):
     def _create(self, name: str, template: str, parameters: dict) -> dict:
         """Creates a stack and waits for it; answers its outputs."""
         self.client("cloudformation").create_stack(**self._request(name, template, parameters))
-        return self._ended(name, "CREATE_COMPLETE")
+        return self.ended(name, "CREATE_COMPLETE")
 
     def _request(self, name: str, template: str, parameters: dict) -> dict:
         """By way of a bucket, as `sam deploy` sends it: a template within the request may have 51,200 bytes."""
@@ -301,7 +301,7 @@ class Stack(_Cleanly):
             "Capabilities": ["CAPABILITY_IAM", "CAPABILITY_AUTO_EXPAND"],
         }
 
-    def _ended(self, name: str, wanted: str) -> dict:
+    def ended(self, name: str, wanted: str) -> dict:
         """Waits until nothing is done to a stack any more; answers its outputs, or raises with what failed."""
         cloudformation = self.client("cloudformation")
         deadline = time.monotonic() + 60
@@ -310,15 +310,22 @@ class Stack(_Cleanly):
                 raise LocalError(f"{name} is still {stack['StackStatus']} after a minute, see {self._process.log_path.relative_to(ROOT)}")
             time.sleep(0.1)
         if stack["StackStatus"] != wanted:
-            raise LocalError(f"{name} ended as {stack['StackStatus']}\n" + "\n".join(self.failures(name)))
+            raise LocalError(f"{name} ended as {stack['StackStatus']}\n" + "\n".join(self._failures(name)))
         return {output["OutputKey"]: output["OutputValue"] for output in stack.get("Outputs", [])}
 
-    def failures(self, name: str) -> list[str]:
-        """What failed in the last thing done to a stack, oldest first."""
-        events = self.client("cloudformation").describe_stack_events(StackName=name)["StackEvents"]
-        last = next((n for n, event in enumerate(events) if event.get("ResourceStatusReason") == "User Initiated"), len(events))
-        failed = [event for event in events[:last] if "FAILED" in event["ResourceStatus"]]
-        return [f"{event['LogicalResourceId']}: {event.get('ResourceStatusReason', '')}" for event in reversed(failed)]
+    def events(self, name: str) -> list[dict]:
+        """What the last operation on a stack did, oldest first."""
+        pages = self.client("cloudformation").get_paginator("describe_stack_events").paginate(StackName=name)
+        last = []
+        for event in (event for page in pages for event in page["StackEvents"]):
+            last.insert(0, event)
+            if event.get("ResourceStatusReason") == "User Initiated":
+                break
+        return last
+
+    def _failures(self, name: str) -> list[str]:
+        failed = [event for event in self.events(name) if "FAILED" in event["ResourceStatus"]]
+        return [f"{event['LogicalResourceId']}: {event.get('ResourceStatusReason', '')}" for event in failed]
 
     # Use
 
@@ -412,6 +419,15 @@ def package(function: str, binaries_dir: Path = BINARIES) -> Path:
             archive.write(stripped, "bootstrap")
         zipped.rename(made)  # in one step: an interrupted run leaves no half package
     return made
+
+
+def release(name: str, directory: Path) -> dict[str, Path]:
+    """The packages of another release: the same programs, and one more file in each."""
+    packages = {function: Path(shutil.copy(package(function), directory / f"{function}-{name}.zip")) for function in FUNCTIONS}
+    for made in packages.values():
+        with zipfile.ZipFile(made, "a") as archive:
+            archive.writestr("release", name)
+    return packages
 
 
 # --------------------------------------------------------------------------------------------------------------------------- Genesys
