@@ -261,16 +261,17 @@ class Stack(_Cleanly):
 
     def delete(self) -> None:
         """Deletes the stack. What it keeps, what it never owned, and the other targets of alerts stay."""
-        cloudformation, name = self.client("cloudformation"), f"serin-{self.stage}"
-        stack = cloudformation.describe_stacks(StackName=name)["Stacks"][0]["StackId"]  # a deleted one has no name any more
-        cloudformation.delete_stack(StackName=name)
-        self.ended(stack, "DELETE_COMPLETE")
+        self._delete(f"serin-{self.stage}")
         self.outputs = None
 
     def deploy_target(self, target: str, secret: dict) -> None:
         """One more target of alerts, as `make alerts` deploys it, and its secret."""
         self.put_parameter(f"/serin/{self.stage}/alerts/{target}", json.dumps(secret), secret=True)
         self._create(f"serin-{self.stage}-alert-{target}", ALERT_TARGET.read_text(), {"Stage": self.stage, "Target": target})
+
+    def delete_target(self, target: str) -> None:
+        """Deletes what `deploy_target` made, but for the secret."""
+        self._delete(f"serin-{self.stage}-alert-{target}")
 
     def _upload(self, packages: dict[str, Path | str]) -> dict[str, str]:
         """Where the packages lie."""
@@ -289,6 +290,12 @@ class Stack(_Cleanly):
         """Creates a stack and waits for it; answers its outputs."""
         self.client("cloudformation").create_stack(**self._request(name, template, parameters))
         return self.ended(name, "CREATE_COMPLETE")
+
+    def _delete(self, name: str) -> None:
+        cloudformation = self.client("cloudformation")
+        stack = cloudformation.describe_stacks(StackName=name)["Stacks"][0]["StackId"]  # a deleted one has no name any more
+        cloudformation.delete_stack(StackName=name)
+        self.ended(stack, "DELETE_COMPLETE")
 
     def _request(self, name: str, template: str, parameters: dict) -> dict:
         """By way of a bucket, as `sam deploy` sends it: a template within the request may have 51,200 bytes."""
