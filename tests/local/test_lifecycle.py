@@ -244,7 +244,7 @@ def test_two_stages_in_one_account_share_nothing(aws):
         here = lambda name: "local-2" not in name  # noqa: E731
         stands, complete = state(mine), account(aws, here)
         theirs.serin("rollback", demo.FLOW, "--reason", "a test")
-        deadline = time.monotonic() + 15
+        deadline = time.monotonic() + 30
         while theirs.ledger()[-1]["event"] != "RollbackFinished":  # the queue wakes the executor
             assert time.monotonic() < deadline
             time.sleep(0.2)
