@@ -83,4 +83,5 @@ def test_a_parameter_that_the_template_forbids_is_refused():
     """Accelerated time outside the local stage must not even deploy."""
     with stack.Stack() as aws:
         with pytest.raises(Exception, match="EventClockIsLocal|local` only|AssertDescription"):
-            aws.deploy("prod", parameters={"Clock": "event"})
+            # The local AWS knows no CodeDeploy, and would refuse that first.
+            aws.deploy("prod", parameters={"Clock": "event", "EndpointDeployment": "AllAtOnce"})

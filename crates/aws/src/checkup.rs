@@ -1,6 +1,6 @@
 //! What an operator asks when something seems wrong, of AWS: its clock, and how many writes Parameter Store takes.
 
-use crate::signed::{Request, endpoint};
+use crate::signed::{Request, address, endpoint};
 use crate::{Config, said};
 use jiff::SignedDuration;
 use std::time::Duration;
@@ -23,8 +23,7 @@ pub async fn high_throughput(config: &Config) -> Result<bool, String> {
 /// How far AWS's clock is ahead of ours; negative if it is behind. Good to about a second. A clock that is minutes off has every other
 /// request refused, so refusals count here.
 pub async fn clock_ahead(config: &Config) -> Result<SignedDuration, String> {
-    let uri = endpoint(config, "STS")
-        .unwrap_or_else(|| format!("https://sts.{}.amazonaws.com", config.region().map_or("us-east-1", |r| r.as_ref())));
+    let uri = endpoint(config, "STS").unwrap_or_else(|| address(config, "sts"));
     let request = Request {
         method: "POST",
         uri: format!("{uri}/"),

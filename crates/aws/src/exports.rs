@@ -1,7 +1,7 @@
 //! S3: exports of what was there before a change. One signed PUT, so the whole of the S3 SDK is not worth its weight.
 
 use crate::Config;
-use crate::signed::{Failed, Request, endpoint};
+use crate::signed::{Failed, Request, address, endpoint};
 use std::time::Duration;
 
 /// How long one try may take, the answer included.
@@ -21,7 +21,7 @@ impl S3Exports {
     pub fn new(config: &Config, bucket: String) -> S3Exports {
         let endpoint = match endpoint(config, "S3") {
             Some(url) => format!("{url}/{bucket}"),
-            None => format!("https://{bucket}.s3.{}.amazonaws.com", config.region().map_or("us-east-1", |r| r.as_ref())),
+            None => address(config, &format!("{bucket}.s3")),
         };
         S3Exports { config: config.clone(), bucket, endpoint, patience: PATIENCE }
     }

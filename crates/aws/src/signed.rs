@@ -57,6 +57,13 @@ pub(crate) fn endpoint(config: &Config, service: &str) -> Option<String> {
     Some(url.trim_end_matches('/').to_owned())
 }
 
+/// AWS's own address of a service; `service` may have a bucket before it.
+pub(crate) fn address(config: &Config, service: &str) -> String {
+    let region = config.region().map_or("us-east-1", |r| r.as_ref());
+    let suffix = if region.starts_with("cn-") { "amazonaws.com.cn" } else { "amazonaws.com" };
+    format!("https://{service}.{region}.{suffix}")
+}
+
 impl Answer {
     pub(crate) fn header(&self, name: &str) -> Option<&str> {
         self.headers.get(name)
