@@ -1,19 +1,32 @@
-"""Starts MiniStack for `stack.py`, with two additions.
+"""Starts MiniStack for `stack.py`, with four additions.
 
 It ends, with the functions it runs, when whoever started it is killed without a chance to clean up.
 
 And it authorizes ssm:GetParameters on each parameter the call names, as AWS does. MiniStack 1.5.33 asks for it on `*`, which would force a
 policy wider than production's onto the local stage and leave nothing to test. Here it asks once per name; the first refusal is the answer.
+
+Asked to (`EMULATOR_REQUESTS` names a file), it writes down each request it serves, one JSON object a line: `time`; `principal` (a role's
+name, or `root`) and `session` (a function's name, for its role); `action` as IAM names it, `resources`, and for a transaction its `parts`,
+each an action with its table; `status` and `error`; `request_bytes` and `response_bytes` (bodies); for DynamoDB `read_units` and
+`write_units`. Those are what MiniStack counts, per item and index, and for a write that failed its condition, which MiniStack does not
+count and AWS does, one unit per kilobyte of 1 (two in a transaction) for each part. What MiniStack does within itself is no request: the
+polling of queues, the deliveries of topics, the schedules' invocations, the functions' logs.
+
+And it answers chosen requests with an error: `EMULATOR_FAULTS` names a file with a list of `{"principal", "action", "error"}`, each a
+pattern but the error, which is a code such as ThrottlingException. `principal` is a role's, a function's name or `root`. Nothing happens then.
 """
 
+import contextvars
+import fnmatch
 import json
 import os
 import signal
 import threading
 import time
+import zlib
 
 from ministack import app
-from ministack.core import iam_actions, iam_evaluator
+from ministack.core import iam_actions, iam_evaluator, responses
 
 _resource_of, _enforce = iam_actions.extract_resource_arn, iam_evaluator.enforce
 
@@ -44,6 +57,109 @@ def _enforce_each(*arguments, resource_arn="*", **named):
 # The server looks both up in their modules on every request.
 iam_actions.extract_resource_arn = _resource_of_call
 iam_evaluator.enforce = _enforce_each
+
+
+# ------------------------------------------------------------------------------------------------------------------- seeing each request
+
+_dispatch, _dynamodb = app._dispatch_service_request, app.SERVICE_HANDLERS["dynamodb"]
+_recording, _faults_file = os.environ.get("EMULATOR_REQUESTS"), os.environ.get("EMULATOR_FAULTS")
+_record = open(_recording, "a", buffering=1) if _recording else None  # noqa: SIM115: as long as the server
+_units: contextvars.ContextVar[dict | None] = contextvars.ContextVar("units", default=None)
+_READS = {"GetItem", "Query", "Scan", "BatchGetItem", "TransactGetItems"}
+_WRITES = {"PutItem", "UpdateItem", "DeleteItem", "BatchWriteItem", "TransactWriteItems"}
+
+
+def _described(method, path, headers, body, query) -> tuple[str, dict]:
+    """The service, and who asks it for what."""
+    query = app._routing_params(method, path, headers, body, query)
+    service, region, account = app.detect_service(method, path, headers, query), app.extract_region(headers), responses.get_account_id()
+    action = iam_actions.extract_iam_action(service, method, path, headers, body, query) or f"{service}:?"
+    resource = iam_actions.extract_resource_arn(service, method, path, headers, body, query, region, account)
+    key = app.extract_access_key_id(headers, query)
+    credential = iam_evaluator.resolve_credential(key or "", account)
+    arn = getattr(credential, "principal_arn", "") or "unknown"
+    principal, _, session = arn.rsplit(":", 1)[-1].removeprefix("assumed-role/").partition("/")
+    seen = {"principal": principal, "session": session, "action": action, "resources": getattr(resource, "arns", [resource])}
+    if service == "dynamodb" and (parts := iam_actions.dynamodb_transaction_checks(action, body, region, account)):
+        seen |= {"parts": parts, "resources": sorted({table for _, table in parts})}
+    return service, seen
+
+
+async def _seen(method, path, headers, body, query, request_id):
+    if not _record and not (_faults_file and os.path.exists(_faults_file)):
+        return await _dispatch(method, path, headers, body, query, request_id)
+    service, seen = _described(method, path, headers, body, query)
+    units = _units.set({})
+    code = _injected(seen)
+    if code:
+        answer = iam_actions.access_denied_response(service, seen["action"], "", request_id, error_code=code, message="injected", headers=headers)
+        answer = 400, *answer[1:]
+    else:
+        answer = await _dispatch(method, path, headers, body, query, request_id)
+    status, _, answered = answer
+    size = len(answered) if isinstance(answered, (bytes, str)) else None
+    error = {} if status < 400 else {"error": _code(answered)}
+    if _record:
+        line = {"time": time.time(), **seen, "status": status, **error, "request_bytes": len(body or b""), "response_bytes": size}
+        _record.write(json.dumps({**line, **_units.get()}) + "\n")
+    _units.reset(units)
+    return answer
+
+
+def _code(answered) -> str:
+    text = answered.decode(errors="replace") if isinstance(answered, bytes) else str(answered)
+    try:
+        return str(json.loads(text).get("__type", "")).rsplit("#", 1)[-1]
+    except (ValueError, AttributeError):
+        return text.partition("<Code>")[2].partition("</Code>")[0]
+
+
+def _injected(seen) -> str | None:
+    try:
+        with open(_faults_file) as file:
+            faults = json.load(file)
+    except (OSError, TypeError):
+        return None
+    for fault in faults:
+        if fnmatch.fnmatchcase(seen["action"], fault["action"]) and any(
+            name and fnmatch.fnmatchcase(name, fault["principal"]) for name in (seen["principal"], seen["session"])
+        ):
+            return fault["error"]
+    return None
+
+
+async def _counted(method, path, headers, body, query):
+    """Has MiniStack tell what a request costs, and hands its answer on without that."""
+    operation = headers.get("x-amz-target", "").rsplit(".", 1)[-1]
+    if not _record or operation not in _READS | _WRITES:
+        return await _dynamodb(method, path, headers, body, query)
+    try:
+        asked = json.loads(body)
+    except ValueError:
+        return await _dynamodb(method, path, headers, body, query)
+    told = "ReturnConsumedCapacity" in asked
+    body = json.dumps({"ReturnConsumedCapacity": "TOTAL", **asked}).encode()
+    status, answer_headers, answered = await _dynamodb(method, path, headers, body, query)
+    answer = json.loads(answered)
+    units = {"read_units": 0.0, "write_units": 0.0}
+    consumed = answer.get("ConsumedCapacity", [])
+    for table in consumed if isinstance(consumed, list) else [consumed]:
+        # A transaction that is repeated under its token only reads.
+        read = operation in _READS or "ReadCapacityUnits" in table
+        units["read_units" if read else "write_units"] += table["CapacityUnits"]
+    if _code(answered) in ("ConditionalCheckFailedException", "TransactionCanceledException"):
+        units["write_units"] = 2.0 * len(asked["TransactItems"]) if operation.startswith("Transact") else 1.0
+    if (mine := _units.get()) is not None:
+        mine |= units
+    if consumed and not told:
+        answer.pop("ConsumedCapacity")
+        answered = json.dumps(answer, ensure_ascii=False).encode()
+        answer_headers["x-amz-crc32"] = str(zlib.crc32(answered))
+    return status, answer_headers, answered
+
+
+app._dispatch_service_request = _seen
+app.SERVICE_HANDLERS["dynamodb"] = _counted
 
 
 def _end_with(parent: int) -> None:

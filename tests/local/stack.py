@@ -173,10 +173,14 @@ def clean_environment(**more: str) -> dict:
 
 
 class Stack(_Cleanly):
-    """The emulator on a free port, requests authorized as AWS does, and at most one deployment of our template in it."""
+    """The emulator on a free port, requests authorized as AWS does, and at most one deployment of our template in it.
 
-    def __init__(self):
+    With `record` it writes down each request it serves, for `requests`.
+    """
+
+    def __init__(self, record: bool = False):
         self.stage = self.endpoint = self.outputs = self._process = self._scratch = None
+        self._record = record
 
     # Life
 
@@ -195,7 +199,9 @@ class Stack(_Cleanly):
             AWS_DEFAULT_REGION=REGION,
             TMPDIR=self._scratch,  # unpacked functions
             STATE_DIR=os.path.join(self._scratch, "state"),
+            EMULATOR_FAULTS=self._faults,
             PYTHONUNBUFFERED="1",
+            **({"EMULATOR_REQUESTS": self._requests} if self._record else {}),
         )
         self._process = Process("ministack", [python, Path(__file__).with_name("emulator.py")], env)
         _wait_for(f"{self.endpoint}/_ministack/health", self._process)
@@ -220,6 +226,24 @@ class Stack(_Cleanly):
 
     def function_name(self, function: str) -> str:
         return f"serin-{self.stage}-{function}"
+
+    @property
+    def _requests(self) -> str:
+        return os.path.join(self._scratch, "requests.jsonl")
+
+    @property
+    def _faults(self) -> str:
+        return os.path.join(self._scratch, "faults.json")
+
+    def requests(self) -> list[dict]:
+        """All requests served so far, in the order of their answers; see emulator.py for what is told of each."""
+        return [json.loads(line) for line in Path(self._requests).read_text().splitlines()]
+
+    def fault(self, *faults: dict) -> None:
+        """From now on requests of a `principal` for an `action` (patterns both) are answered with an `error`; none = with none."""
+        written = Path(f"{self._faults}.new")
+        written.write_text(json.dumps(faults))
+        written.rename(self._faults)  # in one step: the server reads it at each request
 
     # Deployment
 
