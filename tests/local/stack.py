@@ -173,7 +173,7 @@ def clean_environment(**more: str) -> dict:
 
 
 class Stack(_Cleanly):
-    """The emulator on a free port, requests authorized as AWS does, and at most one deployment of our template in it.
+    """The emulator on a free port, requests authorized as AWS does, and one deployment of our template in it. `beside` adds another.
 
     With `record` it writes down each request it serves, for `requests`.
     """
@@ -181,6 +181,7 @@ class Stack(_Cleanly):
     def __init__(self, record: bool = False):
         self.stage = self.endpoint = self.outputs = self._process = self._scratch = None
         self._record = record
+        self._parameters, self._packages, self._local_stage = {}, {}, "local"
 
     # Life
 
@@ -211,6 +212,15 @@ class Stack(_Cleanly):
             self._process.stop()
         if self._scratch:
             shutil.rmtree(self._scratch, ignore_errors=True)
+
+    def beside(self, stage: str) -> "Stack":
+        """One more stage in the same account, to be deployed, and as local as `local`; it lives as long as the emulator of this one.
+
+        The one thing that is changed in the template: which stage's name stands for the local stack, without TLS and with its own clock.
+        """
+        other = Stack()
+        other.endpoint, other._process, other._local_stage = self.endpoint, self._process, stage
+        return other
 
     # Access
 
@@ -253,44 +263,100 @@ class Stack(_Cleanly):
         Schedules are off unless asked for: the emulator does not fill in the scheduled time, so ticks are sent with `invoke`.
         """
         self.stage = stage
-        bucket = f"serin-{stage}-packages"
-        s3 = self.client("s3")
-        s3.create_bucket(Bucket=bucket)
-        locations = {}
-        for function in FUNCTIONS:
-            package = _package(binary(function, Path(binaries_dir)))
-            s3.upload_file(str(package), bucket, package.name)
-            locations[function] = f"s3://{bucket}/{package.name}"
-
-        given = {"Stage": stage, "Architecture": ARCHITECTURE, "SchedulesState": "DISABLED", "GenesysApi": "http://127.0.0.1:9"}
-        given.update(parameters or {})
-        self.outputs = self._create(f"serin-{stage}", packaged_template(locations), given)
+        self.client("s3").create_bucket(Bucket=f"serin-{stage}-packages")
+        self._packages = self._upload({function: package(function, Path(binaries_dir)) for function in FUNCTIONS})
+        self._parameters = {"Stage": stage, "Architecture": ARCHITECTURE, "SchedulesState": "DISABLED", "GenesysApi": "http://127.0.0.1:9"}
+        self._parameters.update(parameters or {})
+        self.outputs = self._create(f"serin-{stage}", self._template(self._packages), self._parameters)
         return self.outputs
+
+    def update(self, packages: dict[str, Path | str] | None = None, parameters: dict | None = None) -> dict:
+        """Updates the stack as a later `sam deploy` would: what is not named keeps its code and its value; answers the stack's outputs.
+
+        A package is a file, or the address of one that lies in a bucket. An update that fails is taken back by the stack, and is raised
+        with what failed.
+        """
+        packages = self._packages | self._upload(packages or {})
+        parameters = self._parameters | (parameters or {})
+        self.client("cloudformation").update_stack(**self._request(f"serin-{self.stage}", self._template(packages), parameters))
+        self.outputs = self.ended(f"serin-{self.stage}", "UPDATE_COMPLETE")
+        self._packages, self._parameters = packages, parameters
+        return self.outputs
+
+    def delete(self) -> None:
+        """Deletes the stack. What it keeps, what it never owned, and the other targets of alerts stay."""
+        self._delete(f"serin-{self.stage}")
+        self.outputs = None
 
     def deploy_target(self, target: str, secret: dict) -> None:
         """One more target of alerts, as `make alerts` deploys it, and its secret."""
         self.put_parameter(f"/serin/{self.stage}/alerts/{target}", json.dumps(secret), secret=True)
         self._create(f"serin-{self.stage}-alert-{target}", ALERT_TARGET.read_text(), {"Stage": self.stage, "Target": target})
 
+    def delete_target(self, target: str) -> None:
+        """Deletes what `deploy_target` made, but for the secret."""
+        self._delete(f"serin-{self.stage}-alert-{target}")
+
+    def _upload(self, packages: dict[str, Path | str]) -> dict[str, str]:
+        """Where the packages lie."""
+        bucket, s3, locations = f"serin-{self.stage}-packages", self.client("s3"), {}
+        for function, where in packages.items():
+            if isinstance(where, Path):
+                s3.upload_file(str(where), bucket, where.name)
+                where = f"s3://{bucket}/{where.name}"
+            locations[function] = where
+        return locations
+
+    def _template(self, locations: dict[str, str]) -> str:
+        return packaged_template(locations).replace("!Equals [!Ref Stage, local]", f"!Equals [!Ref Stage, {self._local_stage}]")
+
     def _create(self, name: str, template: str, parameters: dict) -> dict:
         """Creates a stack and waits for it; answers its outputs."""
+        self.client("cloudformation").create_stack(**self._request(name, template, parameters))
+        return self.ended(name, "CREATE_COMPLETE")
+
+    def _delete(self, name: str) -> None:
         cloudformation = self.client("cloudformation")
-        cloudformation.create_stack(
-            StackName=name,
-            TemplateBody=template,
-            Parameters=[{"ParameterKey": key, "ParameterValue": str(value)} for key, value in parameters.items()],
-            Capabilities=["CAPABILITY_IAM", "CAPABILITY_AUTO_EXPAND"],
-        )
+        stack = cloudformation.describe_stacks(StackName=name)["Stacks"][0]["StackId"]  # a deleted one has no name any more
+        cloudformation.delete_stack(StackName=name)
+        self.ended(stack, "DELETE_COMPLETE")
+
+    def _request(self, name: str, template: str, parameters: dict) -> dict:
+        """By way of a bucket, as `sam deploy` sends it: a template within the request may have 51,200 bytes."""
+        bucket, key = f"serin-{self.stage}-packages", f"{name}.yaml"
+        self.client("s3").put_object(Bucket=bucket, Key=key, Body=template.encode())
+        return {
+            "StackName": name,
+            "TemplateURL": f"{self.endpoint}/{bucket}/{key}",
+            "Parameters": [{"ParameterKey": key, "ParameterValue": str(value)} for key, value in parameters.items()],
+            "Capabilities": ["CAPABILITY_IAM", "CAPABILITY_AUTO_EXPAND"],
+        }
+
+    def ended(self, name: str, wanted: str) -> dict:
+        """Waits until nothing is done to a stack any more; answers its outputs, or raises with what failed."""
+        cloudformation = self.client("cloudformation")
         deadline = time.monotonic() + 60
-        while (stack := cloudformation.describe_stacks(StackName=name)["Stacks"][0])["StackStatus"] == "CREATE_IN_PROGRESS":
+        while (stack := cloudformation.describe_stacks(StackName=name)["Stacks"][0])["StackStatus"].endswith("_IN_PROGRESS"):
             if time.monotonic() > deadline:
-                raise LocalError(f"{name} is still being created after a minute, see {self._process.log_path.relative_to(ROOT)}")
+                raise LocalError(f"{name} is still {stack['StackStatus']} after a minute, see {self._process.log_path.relative_to(ROOT)}")
             time.sleep(0.1)
-        if stack["StackStatus"] != "CREATE_COMPLETE":
-            events = cloudformation.describe_stack_events(StackName=name)["StackEvents"]
-            failed = [f"{e['LogicalResourceId']}: {e.get('ResourceStatusReason', '')}" for e in events if "FAILED" in e["ResourceStatus"]]
-            raise LocalError(f"{name} ended as {stack['StackStatus']}\n" + "\n".join(reversed(failed)))
+        if stack["StackStatus"] != wanted:
+            raise LocalError(f"{name} ended as {stack['StackStatus']}\n" + "\n".join(self._failures(name)))
         return {output["OutputKey"]: output["OutputValue"] for output in stack.get("Outputs", [])}
+
+    def events(self, name: str) -> list[dict]:
+        """What the last operation on a stack did, oldest first."""
+        pages = self.client("cloudformation").get_paginator("describe_stack_events").paginate(StackName=name)
+        last = []
+        for event in (event for page in pages for event in page["StackEvents"]):
+            last.insert(0, event)
+            if event.get("ResourceStatusReason") == "User Initiated":
+                break
+        return last
+
+    def _failures(self, name: str) -> list[str]:
+        failed = [event for event in self.events(name) if "FAILED" in event["ResourceStatus"]]
+        return [f"{event['LogicalResourceId']}: {event.get('ResourceStatusReason', '')}" for event in failed]
 
     # Use
 
@@ -366,14 +432,15 @@ def packaged_template(locations: dict[str, str]) -> str:
     return template
 
 
-def _package(program: Path) -> Path:
+def package(function: str, binaries_dir: Path = BINARIES) -> Path:
     """The program stripped and zipped as `bootstrap`. Kept until cargo builds the program anew."""
+    program = binary(function, binaries_dir)
     built = program.stat()
     directory = LOCAL / "packages"
     directory.mkdir(parents=True, exist_ok=True)
-    package = directory / f"{program.name}-{built.st_mtime_ns:x}-{built.st_size:x}.zip"
-    if package.exists():
-        return package
+    made = directory / f"{program.name}-{built.st_mtime_ns:x}-{built.st_size:x}.zip"
+    if made.exists():
+        return made
     for old in directory.glob(f"{program.name}-*.zip"):
         old.unlink(missing_ok=True)
     with tempfile.TemporaryDirectory(dir=directory) as scratch:
@@ -381,8 +448,17 @@ def _package(program: Path) -> Path:
         subprocess.run(["strip", "-o", stripped, program], check=True)
         with zipfile.ZipFile(zipped, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
             archive.write(stripped, "bootstrap")
-        zipped.rename(package)  # in one step: an interrupted run leaves no half package
-    return package
+        zipped.rename(made)  # in one step: an interrupted run leaves no half package
+    return made
+
+
+def release(name: str, directory: Path) -> dict[str, Path]:
+    """The packages of another release: the same programs, and one more file in each."""
+    packages = {function: Path(shutil.copy(package(function), directory / f"{function}-{name}.zip")) for function in FUNCTIONS}
+    for made in packages.values():
+        with zipfile.ZipFile(made, "a") as archive:
+            archive.writestr("release", name)
+    return packages
 
 
 # --------------------------------------------------------------------------------------------------------------------------- Genesys
