@@ -1,4 +1,4 @@
-"""Starts MiniStack for `stack.py`, with four additions.
+"""Starts MiniStack for `stack.py`, with five additions.
 
 It ends, with the functions it runs, when whoever started it is killed without a chance to clean up.
 
@@ -12,14 +12,22 @@ each an action with its table; `status` and `error`; `request_bytes` and `respon
 count and AWS does, one unit per kilobyte of 1 (two in a transaction) for each part. What MiniStack does within itself is no request: the
 polling of queues, the deliveries of topics, the schedules' invocations, the functions' logs.
 
-And it answers chosen requests with an error: `EMULATOR_FAULTS` names a file with a list of `{"principal", "action", "error"}`, each a
-pattern but the error, which is a code such as ThrottlingException. `principal` is a role's, a function's name or `root`. Nothing happens then.
+And it answers chosen requests late or with an error: `EMULATOR_FAULTS` names a file with a list of `{"principal", "action", "resource"}`,
+patterns of which each may be left out, with `delay` (seconds) or `error` (a code such as ThrottlingException; nothing else happens then).
+`principal` is a role's, a function's name or `root`.
+
+Its alarms look at the metric with exactly their dimensions, period by period back from now, count those that breach, and treat periods
+without data as they are told to. MiniStack's look at the mean of all dimensions and periods. As there, an alarm changes when a metric is
+put, and not before its own metric ever was; alarms that reckon with several metrics do not change at all.
 """
 
+import asyncio
 import contextvars
 import fnmatch
 import json
+import operator
 import os
+import re
 import signal
 import threading
 import time
@@ -27,6 +35,7 @@ import zlib
 
 from ministack import app
 from ministack.core import iam_actions, iam_evaluator, responses
+from ministack.services import cloudwatch
 
 _resource_of, _enforce = iam_actions.extract_resource_arn, iam_evaluator.enforce
 
@@ -57,6 +66,46 @@ def _enforce_each(*arguments, resource_arn="*", **named):
 # The server looks both up in their modules on every request.
 iam_actions.extract_resource_arn = _resource_of_call
 iam_evaluator.enforce = _enforce_each
+
+
+# ------------------------------------------------------------------------------------------------------------------------------- alarms
+
+_COMPARISONS = {
+    "GreaterThanOrEqualToThreshold": operator.ge,
+    "GreaterThanThreshold": operator.gt,
+    "LessThanThreshold": operator.lt,
+    "LessThanOrEqualToThreshold": operator.le,
+}
+
+
+def _evaluate_alarm(alarm):
+    dimensions = alarm.get("Dimensions") or {}
+    dimensions = dimensions if isinstance(dimensions, dict) else {each["Name"]: each["Value"] for each in dimensions}
+    points = cloudwatch._metrics.get((alarm.get("Namespace"), alarm.get("MetricName"), cloudwatch._dims_key(dimensions)))
+    if not points:
+        return
+    now, period, periods = time.time(), int(alarm["Period"]), int(alarm["EvaluationPeriods"])
+    statistic, breaches = alarm.get("ExtendedStatistic") or alarm["Statistic"], _COMPARISONS[alarm["ComparisonOperator"]]
+    missing = {"breaching": True, "notBreaching": False}.get(alarm.get("TreatMissingData"))
+    seen = []
+    for back in range(periods):
+        of_period = [point for point in points if now - period * (back + 1) < point["Timestamp"] <= now - period * back]
+        value = cloudwatch._stat_value(cloudwatch._calc_stats(of_period), statistic, of_period) if of_period else None
+        seen.append(missing if value is None else breaches(value, alarm["Threshold"]))
+    if all(each is None for each in seen):
+        return
+    least = int(alarm.get("DatapointsToAlarm") or periods)
+    before, after = alarm["StateValue"], "ALARM" if seen.count(True) >= least else "OK"
+    if before == after:
+        return
+    reason = f"Threshold Crossed: {seen.count(True)} of the last {periods} periods breach, {least} are enough"
+    alarm |= {"StateValue": after, "StateReason": reason, "StateUpdatedTimestamp": int(now)}
+    cloudwatch._record_history(alarm["AlarmName"], before, after, reason)
+    cloudwatch._dispatch_alarm_actions(alarm, before, after, reason)
+    cloudwatch._evaluate_parent_alarms(alarm)
+
+
+cloudwatch._evaluate_alarm = _evaluate_alarm
 
 
 # ------------------------------------------------------------------------------------------------------------------- seeing each request
@@ -90,8 +139,9 @@ async def _seen(method, path, headers, body, query, request_id):
         return await _dispatch(method, path, headers, body, query, request_id)
     service, seen = _described(method, path, headers, body, query)
     units = _units.set({})
-    code = _injected(seen)
-    if code:
+    fault = _fault(seen)
+    await asyncio.sleep(fault.get("delay", 0))
+    if code := fault.get("error"):
         answer = iam_actions.access_denied_response(service, seen["action"], "", request_id, error_code=code, message="injected", headers=headers)
         answer = 400, *answer[1:]
     else:
@@ -107,25 +157,23 @@ async def _seen(method, path, headers, body, query, request_id):
 
 
 def _code(answered) -> str:
+    """The error of an answer in whichever protocol."""
     text = answered.decode(errors="replace") if isinstance(answered, bytes) else str(answered)
-    try:
-        return str(json.loads(text).get("__type", "")).rsplit("#", 1)[-1]
-    except (ValueError, AttributeError):
-        return text.partition("<Code>")[2].partition("</Code>")[0]
+    found = re.search(r'"__type": ?"(?:[^"]*#)?(\w+)"|<Code>([\w.]+)</Code>|__type[^\w]?(\w+Exception)', text)
+    return next(filter(None, found.groups()), "") if found else ""
 
 
-def _injected(seen) -> str | None:
+def _fault(seen) -> dict:
     try:
         with open(_faults_file) as file:
             faults = json.load(file)
     except (OSError, TypeError):
-        return None
+        return {}
+    told = {"principal": [seen["principal"], seen["session"]], "action": [seen["action"]], "resource": seen["resources"]}
     for fault in faults:
-        if fnmatch.fnmatchcase(seen["action"], fault["action"]) and any(
-            name and fnmatch.fnmatchcase(name, fault["principal"]) for name in (seen["principal"], seen["session"])
-        ):
-            return fault["error"]
-    return None
+        if all(any(fnmatch.fnmatchcase(name, fault.get(what, "*")) for name in names) for what, names in told.items()):
+            return fault
+    return {}
 
 
 async def _counted(method, path, headers, body, query):

@@ -250,7 +250,8 @@ class Stack(_Cleanly):
         return [json.loads(line) for line in Path(self._requests).read_text().splitlines()]
 
     def fault(self, *faults: dict) -> None:
-        """From now on requests of a `principal` for an `action` (patterns both) are answered with an `error`; none = with none."""
+        """From now on requests of a `principal` for an `action` on a `resource` are answered late or with an error, see emulator.py; none
+        given = none are."""
         written = Path(f"{self._faults}.new")
         written.write_text(json.dumps(faults))
         written.rename(self._faults)  # in one step: the server reads it at each request
