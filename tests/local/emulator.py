@@ -142,8 +142,8 @@ async def _seen(method, path, headers, body, query, request_id):
     fault = _fault(seen)
     await asyncio.sleep(fault.get("delay", 0))
     if code := fault.get("error"):
-        answer = iam_actions.access_denied_response(service, seen["action"], "", request_id, error_code=code, message="injected", headers=headers)
-        answer = 400, *answer[1:]
+        said = {"error_code": code, "message": "injected", "headers": headers}
+        answer = 400, *iam_actions.access_denied_response(service, seen["action"], "", request_id, **said)[1:]
     else:
         answer = await _dispatch(method, path, headers, body, query, request_id)
     status, _, answered = answer
