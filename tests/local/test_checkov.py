@@ -87,7 +87,9 @@ def report(checkov, tmp_path_factory) -> dict:
     directory = tmp_path_factory.mktemp("checkov")
     faulty = expand()
     faulty["Resources"]["RollbackQueue"]["Properties"] = {"QueueName": "plain"}
-    faulty["Resources"]["CanaryEvaluatorRole"]["Properties"]["Policies"][0]["PolicyDocument"]["Statement"][0].update(Action="*", Resource="*")
+    faulty["Resources"]["CanaryEvaluatorRole"]["Properties"]["Policies"][0]["PolicyDocument"]["Statement"][0].update(
+        Action="*", Resource="*"
+    )
     del faulty["Resources"]["Ledger"]["Properties"]["PointInTimeRecoverySpecification"]
     templates = {name: as_given(expand(), given) for name, given in VARIANTS.items()}
     templates |= {f"target {name}": further(name) for name in ("as it comes", "with everything")}
@@ -95,7 +97,9 @@ def report(checkov, tmp_path_factory) -> dict:
     for name, template in templates.items():
         (directory / f"{name.replace(' ', '-')}.json").write_text(json.dumps(template))
     command = [checkov, "--directory", directory, "--framework", "cloudformation", "--output", "json", "--compact", "--skip-download"]
-    run = subprocess.run([str(part) for part in command], capture_output=True, text=True, env=stack.clean_environment(BC_SKIP_MAPPING="TRUE"))
+    run = subprocess.run(
+        [str(part) for part in command], capture_output=True, text=True, env=stack.clean_environment(BC_SKIP_MAPPING="TRUE")
+    )
     assert run.returncode in (0, 1), run.stderr
     answer = json.loads(run.stdout)
     names = {f"/{name.replace(' ', '-')}.json": name for name in templates}

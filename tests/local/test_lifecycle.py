@@ -1,7 +1,9 @@
 """The stack's life: made, updated, not updated, half updated, deleted, made again, and a second one beside it."""
 
+import re
 import subprocess
 import time
+from pathlib import Path
 
 import demo
 import pytest
@@ -9,9 +11,10 @@ import stack
 from botocore.exceptions import ClientError
 
 # What differs each time somebody looks, or tells when and how often something was done.
-RESTLESS = {"RevisionId", "LastModified", "LastModifiedTimestamp", "StateUpdatedTimestamp", "AlarmConfigurationUpdatedTimestamp", "Version", "UUID"}
-RESTLESS |= {"State", "StateReason", "StateReasonCode", "LastUpdateStatus", "LastUpdateStatusReason", "LastUpdateStatusReasonCode", "StateValue"}
-RESTLESS |= {"LastProcessingResult", "ApproximateNumberOfMessages", "ApproximateNumberOfMessagesNotVisible"}
+RESTLESS = {"RevisionId", "UUID", "Version", "LastModified", "LastModifiedTimestamp", "StateUpdatedTimestamp"}
+RESTLESS |= {"AlarmConfigurationUpdatedTimestamp", "State", "StateValue", "StateReason", "StateReasonCode", "LastUpdateStatus"}
+RESTLESS |= {"LastUpdateStatusReason", "LastUpdateStatusReasonCode", "LastProcessingResult"}
+RESTLESS |= {"ApproximateNumberOfMessages", "ApproximateNumberOfMessagesNotVisible"}
 NEVER_UPLOADED = {"rollback-executor": "s3://serin-local-packages/never-uploaded.zip"}
 
 
@@ -25,8 +28,8 @@ def account(aws, of=lambda name: True) -> dict:
 
     lambda_, sns, sqs, iam, logs = (aws.client(name) for name in ("lambda", "sns", "sqs", "iam", "logs"))
     found = {"function": {f["FunctionName"]: f for f in lambda_.list_functions()["Functions"]}}
-    found["live"] = {
-        name: lambda_.get_function_configuration(FunctionName=name, Qualifier=alias["FunctionVersion"])["CodeSha256"]
+    found["alias"] = {
+        alias["AliasArn"]: (alias["FunctionVersion"], lambda_.get_function_configuration(FunctionName=alias["AliasArn"])["CodeSha256"])
         for name in found["function"]
         for alias in lambda_.list_aliases(FunctionName=name)["Aliases"]
     }
@@ -110,7 +113,8 @@ def test_an_update_that_fails_half_way_puts_everything_back(aws, tmp_path):
     before, was = account(aws), stack_of(aws)
     # One of the packages never reached the bucket, as when an upload was cut off: that is found when it is this function's turn.
     with pytest.raises(stack.LocalError, match="UPDATE_ROLLBACK_COMPLETE\nRollbackExecutor: .*never-uploaded"):
-        aws.update(stack.release("2", tmp_path) | NEVER_UPLOADED, {"Flows": "other_ivr", "LogRetentionDays": 90, "SchedulesState": "ENABLED", "NotifyEmail": "a@b.example"})
+        changes = {"Flows": "other_ivr", "LogRetentionDays": 90, "SchedulesState": "ENABLED", "NotifyEmail": "a@b.example"}
+        aws.update(stack.release("2", tmp_path) | NEVER_UPLOADED, changes)
     assert {"AlertForwarder", "RandomPercentage", "RandomPercentageAliaslive", "CanaryEvaluator", "CanaryEvaluatorLogs"} <= changed(aws)
     assert account(aws) == before
     assert stack_of(aws) == was
@@ -151,12 +155,19 @@ def test_further_targets_of_alerts_are_made_again_after_the_stack_was(aws):
     aws.delete_target("oncall")
 
 
+def test_the_page_on_upgrades_names_every_test_behind_it():
+    tests = "".join(Path(__file__).with_name(name).read_text() for name in ("test_lifecycle.py", "test_upgrade.py"))
+    named = re.findall(r"::(test_\w+)`", (stack.ROOT / "docs" / "upgrade.md").read_text())
+    assert {*named, "test_the_page_on_upgrades_names_every_test_behind_it"} == set(re.findall(r"(?m)^def (test_\w+)", tests))
+
+
 class ByTheWall(demo.Play):
     """A play on a stage other than `local`: the tool refuses a time of its own there."""
 
     def serin(self, *arguments, check=True):
-        keys = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test", "AWS_REGION": stack.REGION, "AWS_ENDPOINT_URL": self.aws.endpoint}
-        env = stack.clean_environment(**keys, SERIN_STAGE=self.aws.stage, GENESYS_API=self.genesys.url, SERIN_BY="demo")
+        keys = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test", "AWS_REGION": stack.REGION}
+        there = {"AWS_ENDPOINT_URL": self.aws.endpoint, "SERIN_STAGE": self.aws.stage, "GENESYS_API": self.genesys.url}
+        env = stack.clean_environment(**keys, **there, SERIN_BY="demo")
         done = subprocess.run([str(stack.binary("serin")), *arguments], env=env, capture_output=True, text=True, timeout=60)
         assert not check or done.returncode == 0, f"serin {' '.join(arguments)}: {done.stderr}"
         return done
@@ -180,9 +191,10 @@ def resources(aws) -> set[str]:
 
 
 def reaches(aws, other) -> list[str]:
-    """What the functions of one stage may do with things of another. Each is allowed to do it with its own stage's things somewhere."""
+    """What the functions of one stage may do with things of another, of what some of them do with those of their own."""
     ours, theirs = f"/genesys/canary/{other.stage}", f"/serin/{other.stage}"
-    queue = {name: aws.client("sqs").get_queue_url(QueueName=f"serin-{other.stage}-{name}")["QueueUrl"] for name in ("rollback", "alert-webhook")}
+    names = (f"serin-{other.stage}-{name}" for name in ("rollback", "alert-webhook"))
+    queues = [aws.client("sqs").get_queue_url(QueueName=name)["QueueUrl"] for name in names]
     key, table = {"pk": {"S": "DELIVERED#probe"}, "sk": {"S": "probe"}}, {"TableName": other.outputs["LedgerTable"]}
     calls = [
         ("ssm", "get_parameters", {"Names": [f"{ours}/{demo.FLOW}/percentage"]}),
@@ -190,7 +202,7 @@ def reaches(aws, other) -> list[str]:
         *(("ssm", "get_parameter", {"Name": f"{theirs}/{name}"}) for name in ("genesys/read", "genesys/publish", "alerts/webhook")),
         ("dynamodb", "get_item", {**table, "Key": key}),
         ("dynamodb", "put_item", {**table, "Item": key}),
-        *(("sqs", "receive_message", {"QueueUrl": url}) for url in queue.values()),
+        *(("sqs", "receive_message", {"QueueUrl": url}) for url in queues),
         *(("sns", "publish", {"TopicArn": other.outputs[name], "Message": "{}"}) for name in ("AlertTopicArn", "RollbackTopicArn")),
         ("s3", "put_object", {"Bucket": other.outputs["ExportBucket"], "Key": "probe", "Body": b""}),
         ("lambda", "invoke", {"FunctionName": other.function_name("canary-evaluator")}),
@@ -243,6 +255,8 @@ def test_two_stages_in_one_account_share_nothing(aws):
         # What is left of the other: its record, and what the stack never owned.
         left = account(aws, lambda name: not here(name))
         assert left.keys() == {"table", "bucket", "parameter"} and theirs.ledger() == recorded
-        assert {name.split("/")[1] for name in left["parameter"]} == {"genesys", "serin"} and "/serin/local-2/topics" not in left["parameter"]
+        assert {name.split("/")[1] for name in left["parameter"]} == {"genesys", "serin"}
+        assert "/serin/local-2/topics" not in left["parameter"]
         # Last, because it does harm: with things of its own each of these calls is somebody's to make, so it would have been seen.
-        assert {reached.split(": ")[1] for reached in reaches(aws, aws)} >= {"ssm:put_parameter", "dynamodb:put_item", "sqs:receive_message", "sns:publish"}
+        own = {reached.split(": ")[1] for reached in reaches(aws, aws)}
+        assert own >= {"ssm:get_parameters", "ssm:put_parameter", "dynamodb:put_item", "sqs:receive_message", "sns:publish", "s3:put_object"}

@@ -323,10 +323,10 @@ NAMES = {
 
 def names(resources: dict):
     """Every fixed name: (kind, as it is spelled)."""
-    for name, resource in resources.items():
-        for key in ("Name", "AliasName", *(key for _, key in NAMES)):
-            if key in resource.get("Properties", {}) and (resource["Type"], key) in NAMES:
-                yield (resource["Type"], key), resource["Properties"][key]
+    for resource in resources.values():
+        for kind, key in NAMES:
+            if kind == resource["Type"] and key in resource["Properties"]:
+                yield (kind, key), resource["Properties"][key]
 
 
 def test_every_fixed_name_contains_the_stage_and_fits_with_the_longest(resources):
@@ -337,7 +337,18 @@ def test_every_fixed_name_contains_the_stage_and_fits_with_the_longest(resources
         assert "${Stage}" in text_of(spelled), spelled
         assert len(in_stage(spelled, "s" * 16)) <= NAMES[kind], spelled
     assert len(seen) >= 8
-    named = {"Name", "FunctionName", "TableName", "BucketName", "TopicName", "QueueName", "AlarmName", "LogGroupName", "RoleName", "PolicyName"}
+    named = {
+        "Name",
+        "FunctionName",
+        "TableName",
+        "BucketName",
+        "TopicName",
+        "QueueName",
+        "AlarmName",
+        "LogGroupName",
+        "RoleName",
+        "PolicyName",
+    }
     for name, resource in resources.items():
         # The others name what they belong to, or are told apart by it.
         if not resource["Type"].startswith(("AWS::Lambda::", "AWS::CodeDeploy::", "AWS::IAM::")):
@@ -442,7 +453,7 @@ def test_no_statement_allows_every_action_or_every_resource(resources):
         for resource in as_list(statement.get("Resource", [])):
             text = text_of(resource)
             assert text != "*" or sid in EVERY_RESOURCE, f"{where}: every resource"
-            # A wildcard is for the flows of this stage, its exports, and the targets of its alerts, which come and go without it; for nothing else.
+            # A wildcard is for the flows of this stage, its exports, and the targets of its alerts, which come and go without it.
             assert "*" not in text.strip("*") or text.rsplit(":", 1)[-1] in WILDCARDS, f"{where}: {text}"
         assert "NotAction" not in statement and "NotResource" not in statement and "NotPrincipal" not in statement, where
         if statement["Effect"] == "Allow" and "Principal" in statement:
@@ -480,11 +491,11 @@ def test_concurrency_is_reserved_only_where_asked(template, resources, variant):
         assert template["Parameters"][parameter]["Default"] == "0"
     # Two runs for its queue and one for its tick, or a function would be throttled by its own triggers.
     accepted = re.compile(template["Parameters"]["WorkerConcurrency"]["AllowedPattern"])
-    assert [n for n in range(0, 13) if accepted.fullmatch(str(n))] == [0, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12]
+    assert [n for n in range(13) if accepted.fullmatch(str(n))] == [0, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12]
 
 
 def test_other_services_and_accounts_come_in_under_a_condition_only(resources):
-    """Lambda's own trust and this account's identities aside: a service without a condition can be talked into acting for another account."""
+    """Lambda's trust and this account's identities aside: a service without a condition can be talked into acting for another account."""
     this_account = {"AWS": {"Fn::Sub": "arn:${AWS::Partition}:iam::${AWS::AccountId}:root"}}
     functions = {"AWS": [{"Fn::GetAtt": ["CanaryEvaluatorRole", "Arn"]}, {"Fn::GetAtt": ["RollbackExecutorRole", "Arn"]}]}
     on_call = {"AWS": {"Ref": "RollbackPublishers"}}
@@ -538,7 +549,10 @@ def test_the_functions_have_no_address_of_their_own(resources):
 
 def test_the_endpoint_is_deployed_gradually_and_the_others_all_at_once(resources, variant):
     aliases = of_type(resources, "AWS::Lambda::Alias")
-    assert {(alias["FunctionName"]["Ref"], alias["Name"]) for alias in aliases.values()} == {("RandomPercentage", "live"), ("RandomPercentage", "newest")}
+    assert {(alias["FunctionName"]["Ref"], alias["Name"]) for alias in aliases.values()} == {
+        ("RandomPercentage", "live"),
+        ("RandomPercentage", "newest"),
+    }
     (live,) = [name for name, alias in aliases.items() if alias["Name"] == "live"]
     (version,) = of_type(resources, "AWS::Lambda::Version")
     assert aliases[live]["FunctionVersion"] == {"Fn::GetAtt": [version, "Version"]}
@@ -555,7 +569,9 @@ def test_the_endpoint_is_deployed_gradually_and_the_others_all_at_once(resources
     assert group["AlarmConfiguration"]["Enabled"] is True
     watched = {text_of(resources[alarm["Name"]["Ref"]]["Properties"]["AlarmName"]) for alarm in group["AlarmConfiguration"]["Alarms"]}
     assert watched == {f"serin-${{Stage}}-random-percentage-{what}" for what in ("errors", "fallbacks", "p99")}
-    assert "DEPLOYMENT_STOP_ON_ALARM" in group["AutoRollbackConfiguration"]["Events"] and group["AutoRollbackConfiguration"]["Enabled"] is True
+    assert (
+        "DEPLOYMENT_STOP_ON_ALARM" in group["AutoRollbackConfiguration"]["Events"] and group["AutoRollbackConfiguration"]["Enabled"] is True
+    )
     (policy,) = resources["EndpointDeploymentRole"]["Properties"]["Policies"]
     moves, sees = policy["PolicyDocument"]["Statement"]
     assert [resource.get("Fn::Sub", "") for resource in moves["Resource"]] == ["", "${RandomPercentage.Arn}:live"]
@@ -563,7 +579,11 @@ def test_the_endpoint_is_deployed_gradually_and_the_others_all_at_once(resources
 
 
 def test_the_ways_of_deploying_gradually_are_ways_that_codedeploy_has(template):
-    known = {"AllAtOnce", *(f"Canary10Percent{n}Minutes" for n in (5, 10, 15, 30)), *(f"Linear10PercentEvery{n}Minute{'s' * (n > 1)}" for n in (1, 2, 3, 10))}
+    known = {
+        "AllAtOnce",
+        *(f"Canary10Percent{n}Minutes" for n in (5, 10, 15, 30)),
+        *(f"Linear10PercentEvery{n}Minute{'s' * (n > 1)}" for n in (1, 2, 3, 10)),
+    }
     assert set(template["Parameters"]["EndpointDeployment"]["AllowedValues"]) <= known
 
 
@@ -590,7 +610,9 @@ def test_every_source_queue_has_a_dead_letter_queue_and_time_enough(resources):
 
 def test_every_dead_letter_queue_is_watched(resources):
     dead = {name for name in of_type(resources, "AWS::SQS::Queue") if "Dlq" in name}
-    watched = {queue_of(value) for metric in alarm_metrics(resources) for value in metric.dimensions.values() if metric.namespace == "AWS/SQS"}
+    watched = {
+        queue_of(value) for metric in alarm_metrics(resources) for value in metric.dimensions.values() if metric.namespace == "AWS/SQS"
+    }
     assert dead == watched == {"AlertDlq", "RollbackDlq"}
 
 
@@ -614,7 +636,8 @@ def metrics_of(alarm: dict) -> list[Metric]:
     else:
         parts = [(part["MetricStat"]["Metric"], part["MetricStat"]["Stat"]) for part in alarm["Metrics"] if "MetricStat" in part]
     return [
-        Metric(part["Namespace"], part["MetricName"], {d["Name"]: d["Value"] for d in part["Dimensions"]}, statistic) for part, statistic in parts
+        Metric(part["Namespace"], part["MetricName"], {d["Name"]: d["Value"] for d in part["Dimensions"]}, statistic)
+        for part, statistic in parts
     ]
 
 
@@ -623,7 +646,10 @@ def alarm_metrics(resources: dict) -> list[Metric]:
 
 
 def test_there_is_an_alarm_for_everything_that_a_person_has_to_know(resources):
-    alarms = {text_of(alarm["AlarmName"]).removeprefix("serin-${Stage}-"): alarm for alarm in of_type(resources, "AWS::CloudWatch::Alarm").values()}
+    alarms = {
+        text_of(alarm["AlarmName"]).removeprefix("serin-${Stage}-"): alarm
+        for alarm in of_type(resources, "AWS::CloudWatch::Alarm").values()
+    }
     assert {name: repr(metrics_of(alarm)[0]).split(" by ")[0] for name, alarm in alarms.items()} == ALARMS
     for name, alarm in alarms.items():
         assert alarm["AlarmActions"] == alarm["OKActions"] == [{"Ref": "WatchersTopic"}], name
@@ -730,7 +756,9 @@ def test_the_dashboard_shows_metrics_that_exist_and_all_of_ours(resources):
     drawn = [metric for widget in widgets(resources) for metric in widget_metrics(widget)]
     for metric in drawn:
         assert metric.is_known(), metric
-        assert all("${Stage}" in value or value in ("canary-evaluator", "rollback-executor", "${Table}") for value in metric.dimensions.values()), metric
+        assert all(
+            "${Stage}" in value or value in ("canary-evaluator", "rollback-executor", "${Table}") for value in metric.dimensions.values()
+        ), metric
     assert {(metric.namespace, metric.name) for metric in drawn} >= {known for known in METRICS if known[0] == "Serin"}
     of_cost = {name for _, name in METRICS} & {"Invocations", "ConsumedReadCapacityUnits", "ConsumedWriteCapacityUnits", "IncomingBytes"}
     assert {metric.name for metric in drawn} >= of_cost and len(of_cost) == 4
@@ -745,7 +773,9 @@ def test_the_dashboard_shows_every_alarm_and_nothing_on_top_of_another(resources
     assert sorted(shown) == sorted(text_of(alarm["AlarmName"]) for alarm in of_type(resources, "AWS::CloudWatch::Alarm").values())
     taken = set()
     for widget in widgets(resources):
-        cells = set(itertools.product(range(widget["x"], widget["x"] + widget["width"]), range(widget["y"], widget["y"] + widget["height"])))
+        cells = set(
+            itertools.product(range(widget["x"], widget["x"] + widget["width"]), range(widget["y"], widget["y"] + widget["height"]))
+        )
         assert not cells & taken and widget["x"] + widget["width"] <= 24, widget["properties"]["title"]
         taken |= cells
 
@@ -851,7 +881,9 @@ def test_each_role_uses_the_key_for_what_it_works_with_and_through_the_service_t
         (policy,) = resources[f"{name}Role"]["Properties"]["Policies"]
         all_of_them = policy["PolicyDocument"]["Statement"]
         actions = {action for s in all_of_them for action in as_list(s["Action"])}
-        expected = {service: of_key for action, (service, of_key) in needs.items() if action in actions} if "KeyArn" in VARIANTS[variant] else {}
+        expected = (
+            {service: of_key for action, (service, of_key) in needs.items() if action in actions} if "KeyArn" in VARIANTS[variant] else {}
+        )
         granted = {}
         for statement in all_of_them:
             if any(action.startswith("kms:") for action in as_list(statement["Action"])):
@@ -918,11 +950,17 @@ def test_everything_works_on_the_same_table_and_bucket_the_stacks_own_or_the_one
     ):
         expected = {"Ref": parameter if parameter in VARIANTS[variant] else own}
         assert whole["Outputs"][output]["Value"] == expected
-        told = [f["Environment"]["Variables"].get(variable, expected) for f in of_type(whole["Resources"], "AWS::Lambda::Function").values()]
+        told = [
+            f["Environment"]["Variables"].get(variable, expected) for f in of_type(whole["Resources"], "AWS::Lambda::Function").values()
+        ]
         assert told == [expected] * 4
         (dashboard,) = of_type(whole["Resources"], "AWS::CloudWatch::Dashboard").values()
         service = {"Table": "dynamodb:", "Bucket": "s3:"}[of_arn]
-        arns = [s["Resource"] for where, s in statements(whole["Resources"]) if where.endswith("Role") and as_list(s["Action"])[0].startswith(service)]
+        arns = [
+            s["Resource"]
+            for where, s in statements(whole["Resources"])
+            if where.endswith("Role") and as_list(s["Action"])[0].startswith(service)
+        ]
         assert len(arns) == {"Table": 3, "Bucket": 1}[of_arn]
         for arn in arns:
             assert arn["Fn::Sub"][1] == {of_arn: expected}
@@ -1024,7 +1062,9 @@ def test_every_sample_event_names_its_function_and_every_function_has_one():
 def documented() -> set:
     """The table of docs/security.md: `{(role, action)}`."""
     rows = re.findall(r"(?m)^\| (`[A-Za-z` ,]+`) \| (`[^|]+`) \|", SECURITY.read_text())
-    return {(role, action) for roles, actions in rows for role in re.findall(r"`(\w+)`", roles) for action in re.findall(r"`([\w:]+)`", actions)}
+    return {
+        (role, action) for roles, actions in rows for role in re.findall(r"`(\w+)`", roles) for action in re.findall(r"`([\w:]+)`", actions)
+    }
 
 
 def granted(resources: dict) -> set:
@@ -1066,6 +1106,18 @@ def rename_metric(template: dict) -> None:
     body[0] = body[0].replace("GenesysThrottled", "GenesysThrotled")
 
 
+def test_the_linter_notices_what_it_is_for(tmp_path):
+    broken = expand()
+    statement_of(broken, "CanaryEvaluatorRole", "Ledger").update(Action=["dynamodb:GetItems"])
+    properties_of(broken, "CanaryEvaluator").update(Timeout=3000)
+    properties_of(broken, "RandomPercentage").update(Architectures=["x86"])
+    path = tmp_path / "template.json"
+    path.write_text(json.dumps(broken))
+    found = lint(path)
+    for fault in ("'getitems' is not one of", "3000 is greater than the maximum", "'x86' is not one of"):
+        assert any(fault in line for line in found), f"{fault}: {found}"
+
+
 # A fault, and the check that has to see it.
 FAULTS = {
     "an action of a role is a wildcard": (
@@ -1084,10 +1136,16 @@ FAULTS = {
         lambda t: statement_of(t, "RandomPercentageRole", "Read").update(Action=["ssm:GetParameters", "ssm:PutParameter"]),
         test_the_table_of_rights_in_the_documentation_is_the_templates,
     ),
-    "the ledger has no point-in-time recovery": (lambda t: drop(t, "Ledger", "PointInTimeRecoverySpecification"), test_the_ledger_outlives_mistakes),
+    "the ledger has no point-in-time recovery": (
+        lambda t: drop(t, "Ledger", "PointInTimeRecoverySpecification"),
+        test_the_ledger_outlives_mistakes,
+    ),
     "the ledger forgets nothing": (lambda t: drop(t, "Ledger", "TimeToLiveSpecification"), test_the_ledger_outlives_mistakes),
     "the ledger is not protected": (lambda t: drop(t, "Ledger", "DeletionProtectionEnabled"), test_the_ledger_outlives_mistakes),
-    "the ledger goes with the stack": (lambda t: t["Resources"]["Ledger"].update(DeletionPolicy="Delete"), test_the_ledger_outlives_mistakes),
+    "the ledger goes with the stack": (
+        lambda t: t["Resources"]["Ledger"].update(DeletionPolicy="Delete"),
+        test_the_ledger_outlives_mistakes,
+    ),
     "a function writes another table than the one that was given": (
         lambda t: properties_of(t, "AlertForwarder")["Environment"]["Variables"].update(LEDGER_TABLE={"Fn::Sub": "serin-${Stage}-ledger"}),
         test_everything_works_on_the_same_table_and_bucket_the_stacks_own_or_the_one_that_was_given,
@@ -1096,26 +1154,42 @@ FAULTS = {
         lambda t: t["Outputs"]["LedgerTable"].update(Value={"Ref": "Ledger"}),
         test_nothing_refers_to_what_its_conditions_leave_out,
     ),
-    "a queue is not encrypted": (lambda t: drop(t, "RollbackQueue", "SqsManagedSseEnabled"), test_what_is_kept_is_under_the_customers_key_or_under_aws),
+    "a queue is not encrypted": (
+        lambda t: drop(t, "RollbackQueue", "SqsManagedSseEnabled"),
+        test_what_is_kept_is_under_the_customers_key_or_under_aws,
+    ),
     "a queue is not under the customer's key": (
-        lambda t: drop(t, "AlertDlq", "KmsMasterKeyId"), test_what_is_kept_is_under_the_customers_key_or_under_aws,
+        lambda t: drop(t, "AlertDlq", "KmsMasterKeyId"),
+        test_what_is_kept_is_under_the_customers_key_or_under_aws,
     ),
     "a topic of alarms is under the key that AWS manages": (
-        lambda t: properties_of(t, "WatchersTopic").update(KmsMasterKeyId="alias/aws/sns"), test_what_is_kept_is_under_the_customers_key_or_under_aws,
+        lambda t: properties_of(t, "WatchersTopic").update(KmsMasterKeyId="alias/aws/sns"),
+        test_what_is_kept_is_under_the_customers_key_or_under_aws,
     ),
     "a role may use the key for anything": (
         lambda t: properties_of(t, "RandomPercentageRole")["Policies"][0]["PolicyDocument"]["Statement"].append(
-            {"Sid": "KeyOfAll", "Effect": "Allow", "Action": "kms:Decrypt", "Resource": {"Ref": "KeyArn"},
-             "Condition": {"StringEquals": {"kms:ViaService": {"Fn::Sub": "ssm.${AWS::Region}.${AWS::URLSuffix}"}}}}
+            {
+                "Sid": "KeyOfAll",
+                "Effect": "Allow",
+                "Action": "kms:Decrypt",
+                "Resource": {"Ref": "KeyArn"},
+                "Condition": {"StringEquals": {"kms:ViaService": {"Fn::Sub": "ssm.${AWS::Region}.${AWS::URLSuffix}"}}},
+            }
         ),
         test_each_role_uses_the_key_for_what_it_works_with_and_through_the_service_that_keeps_it,
     ),
-    "a queue has no dead-letter queue": (lambda t: drop(t, "RollbackQueue", "RedrivePolicy"), test_every_source_queue_has_a_dead_letter_queue_and_time_enough),
+    "a queue has no dead-letter queue": (
+        lambda t: drop(t, "RollbackQueue", "RedrivePolicy"),
+        test_every_source_queue_has_a_dead_letter_queue_and_time_enough,
+    ),
     "a queue shows messages again while they are worked on": (
-        lambda t: properties_of(t, "RollbackQueue").update(VisibilityTimeout=30), test_every_source_queue_has_a_dead_letter_queue_and_time_enough,
+        lambda t: properties_of(t, "RollbackQueue").update(VisibilityTimeout=30),
+        test_every_source_queue_has_a_dead_letter_queue_and_time_enough,
     ),
     "a policy lets plain HTTP in": (
-        lambda t: properties_of(t, "AlertDlqPolicy")["PolicyDocument"]["Statement"][0]["Condition"].update(Bool={"aws:SecureTransport": "true"}),
+        lambda t: properties_of(t, "AlertDlqPolicy")["PolicyDocument"]["Statement"][0]["Condition"].update(
+            Bool={"aws:SecureTransport": "true"}
+        ),
         test_tls_only_is_left_out_for_the_local_stage_alone,
     ),
     "a queue has no policy": (lambda t: t["Resources"].pop("RollbackDlqPolicy"), test_tls_only_is_left_out_for_the_local_stage_alone),
@@ -1128,17 +1202,24 @@ FAULTS = {
         test_schedules_are_explicit_valid_and_do_not_retry,
     ),
     "an alarm tells nobody": (
-        lambda t: properties_of(t, "NeedsHuman").update(AlarmActions=[]), test_there_is_an_alarm_for_everything_that_a_person_has_to_know,
+        lambda t: properties_of(t, "NeedsHuman").update(AlarmActions=[]),
+        test_there_is_an_alarm_for_everything_that_a_person_has_to_know,
     ),
     "an alarm never says that it is over": (
-        lambda t: drop(t, "RandomPercentageP99", "OKActions"), test_there_is_an_alarm_for_everything_that_a_person_has_to_know,
+        lambda t: drop(t, "RandomPercentageP99", "OKActions"),
+        test_there_is_an_alarm_for_everything_that_a_person_has_to_know,
     ),
-    "an alarm is missing": (lambda t: t["Resources"].pop("LedgerConflicts"), test_there_is_an_alarm_for_everything_that_a_person_has_to_know),
+    "an alarm is missing": (
+        lambda t: t["Resources"].pop("LedgerConflicts"),
+        test_there_is_an_alarm_for_everything_that_a_person_has_to_know,
+    ),
     "an alarm waits for a metric that nobody emits": (
-        lambda t: properties_of(t, "SampleRatio").update(MetricName="SampleRatios"), test_alarms_ask_for_metrics_that_exist_by_the_dimensions_that_they_have,
+        lambda t: properties_of(t, "SampleRatio").update(MetricName="SampleRatios"),
+        test_alarms_ask_for_metrics_that_exist_by_the_dimensions_that_they_have,
     ),
     "an alarm waits for a metric by other dimensions": (
-        lambda t: properties_of(t, "RollbackExecutorNoTick")["Dimensions"].pop(), test_alarms_ask_for_metrics_that_exist_by_the_dimensions_that_they_have,
+        lambda t: properties_of(t, "RollbackExecutorNoTick")["Dimensions"].pop(),
+        test_alarms_ask_for_metrics_that_exist_by_the_dimensions_that_they_have,
     ),
     "silence is well": (
         lambda t: properties_of(t, "CanaryEvaluatorNoTick").update(TreatMissingData="notBreaching"),
@@ -1150,10 +1231,13 @@ FAULTS = {
     ),
     "a widget shows a metric that nobody emits": (rename_metric, test_the_dashboard_shows_metrics_that_exist_and_all_of_ours),
     "a name is without the stage": (
-        lambda t: properties_of(t, "RollbackTopic").update(TopicName="serin-rollback"), test_every_fixed_name_contains_the_stage_and_fits_with_the_longest,
+        lambda t: properties_of(t, "RollbackTopic").update(TopicName="serin-rollback"),
+        test_every_fixed_name_contains_the_stage_and_fits_with_the_longest,
     ),
     "a name is too long for a long stage": (
-        lambda t: properties_of(t, "AlertForwarder").update(FunctionName={"Fn::Sub": "serin-${Stage}-alert-forwarder-of-this-installation-of-serin"}),
+        lambda t: properties_of(t, "AlertForwarder").update(
+            FunctionName={"Fn::Sub": "serin-${Stage}-alert-forwarder-of-this-installation-of-serin"}
+        ),
         test_every_fixed_name_contains_the_stage_and_fits_with_the_longest,
     ),
     "a stage may be called like another stage's queue": (
@@ -1165,11 +1249,15 @@ FAULTS = {
         test_other_services_and_accounts_come_in_under_a_condition_only,
     ),
     "a role has a managed policy": (
-        lambda t: properties_of(t, "EndpointDeploymentRole").update(ManagedPolicyArns=["arn:aws:iam::aws:policy/service-role/AWSCodeDeployRoleForLambda"]),
+        lambda t: properties_of(t, "EndpointDeploymentRole").update(
+            ManagedPolicyArns=["arn:aws:iam::aws:policy/service-role/AWSCodeDeployRoleForLambda"]
+        ),
         test_every_function_has_a_role_and_a_log_group_of_its_own,
     ),
     "Genesys may call every version": (
-        lambda t: properties_of(t, "GenesysRole")["Policies"][0]["PolicyDocument"]["Statement"][0].update(Resource={"Ref": "RandomPercentage"}),
+        lambda t: properties_of(t, "GenesysRole")["Policies"][0]["PolicyDocument"]["Statement"][0].update(
+            Resource={"Ref": "RandomPercentage"}
+        ),
         test_genesys_may_call_the_live_alias_and_nothing_else,
     ),
     "everybody of the account may ask for a rollback": (
@@ -1180,7 +1268,7 @@ FAULTS = {
         lambda t: properties_of(t, "EndpointDeploymentGroup")["AlarmConfiguration"].update(Alarms=[]),
         test_the_endpoint_is_deployed_gradually_and_the_others_all_at_once,
     ),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("fault", FAULTS)
