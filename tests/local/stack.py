@@ -252,9 +252,12 @@ class Stack(_Cleanly):
     def fault(self, *faults: dict) -> None:
         """From now on requests of a `principal` for an `action` on a `resource` are answered late or with an error, see emulator.py; none
         given = none are."""
-        written = Path(f"{self._faults}.new")
-        written.write_text(json.dumps(faults))
-        written.rename(self._faults)  # in one step: the server reads it at each request
+        if faults:
+            written = Path(f"{self._faults}.new")
+            written.write_text(json.dumps(faults))
+            written.rename(self._faults)  # in one step: the server reads it at each request
+        else:
+            Path(self._faults).unlink(missing_ok=True)
 
     # Deployment
 
