@@ -244,7 +244,7 @@ def test_two_stages_in_one_account_share_nothing(aws):
         here = lambda name: "local-2" not in name  # noqa: E731
         stands, complete = state(mine), account(aws, here)
         theirs.serin("rollback", demo.FLOW, "--reason", "a test")
-        deadline = time.monotonic() + 15
+        deadline = time.monotonic() + 30
         while theirs.ledger()[-1]["event"] != "RollbackFinished":  # the queue wakes the executor
             assert time.monotonic() < deadline
             time.sleep(0.2)
@@ -260,3 +260,9 @@ def test_two_stages_in_one_account_share_nothing(aws):
         # Last, because it does harm: with things of its own each of these calls is somebody's to make, so it would have been seen.
         own = {reached.split(": ")[1] for reached in reaches(aws, aws)}
         assert own >= {"ssm:get_parameters", "ssm:put_parameter", "dynamodb:put_item", "sqs:receive_message", "sns:publish", "s3:put_object"}
+        # And when every function is gone, people still take the calls back.
+        aws.delete()
+        assert float(aws.parameter("/genesys/canary/local/main_ivr/percentage")) > 0
+        mine.serin("abort", demo.FLOW, "--reason", "a test")
+        assert float(aws.parameter("/genesys/canary/local/main_ivr/percentage")) == 0
+        assert aws.parameter("/genesys/canary/local/main_ivr/halt") == mine.ledger()[0]["rollout"]
