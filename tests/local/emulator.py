@@ -12,9 +12,9 @@ each an action with its table; `status` and `error`; `request_bytes` and `respon
 count and AWS does, one unit per kilobyte of 1 (two in a transaction) for each part. What MiniStack does within itself is no request: the
 polling of queues, the deliveries of topics, the schedules' invocations, the functions' logs.
 
-And it answers chosen requests late or with an error: `EMULATOR_FAULTS` names a file with a list of `{"principal", "action", "resource"}`,
-patterns of which each may be left out, with `delay` (seconds) or `error` (a code such as ThrottlingException; nothing else happens then).
-`principal` is a role's, a function's name or `root`.
+And it answers chosen requests with an error or not yet: `EMULATOR_FAULTS` names a file with a list of `{"principal", "action", "resource"}`,
+patterns of which each may be left out, with `error` (a code such as ThrottlingException; nothing else happens then) or `hold`: such a
+request is written down as `held`, and served when it is not in the list any more. `principal` is a role's, a function's name or `root`.
 
 Its alarms look at the metric with exactly their dimensions, period by period back from now, count those that breach, and treat periods
 without data as they are told to. MiniStack's look at the mean of all dimensions and periods. As there, an alarm changes when a metric is
@@ -139,9 +139,11 @@ async def _seen(method, path, headers, body, query, request_id):
         return await _dispatch(method, path, headers, body, query, request_id)
     service, seen = _described(method, path, headers, body, query)
     units = _units.set({})
-    fault = _fault(seen)
-    await asyncio.sleep(fault.get("delay", 0))
-    if code := fault.get("error"):
+    if _fault(seen).get("hold"):
+        _record.write(json.dumps({"time": time.time(), **seen, "held": True}) + "\n")
+    while _fault(seen).get("hold"):
+        await asyncio.sleep(0.02)
+    if code := _fault(seen).get("error"):
         said = {"error_code": code, "message": "injected", "headers": headers}
         answer = 400, *iam_actions.access_denied_response(service, seen["action"], "", request_id, **said)[1:]
     else:

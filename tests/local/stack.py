@@ -249,9 +249,13 @@ class Stack(_Cleanly):
         """All requests served so far, in the order of their answers; see emulator.py for what is told of each."""
         return [json.loads(line) for line in Path(self._requests).read_text().splitlines()]
 
+    def held(self) -> int:
+        """How many requests were put on hold so far."""
+        return len([request for request in self.requests() if "held" in request])
+
     def fault(self, *faults: dict) -> None:
-        """From now on requests of a `principal` for an `action` on a `resource` are answered late or with an error, see emulator.py; none
-        given = none are."""
+        """From now on requests of a `principal` for an `action` on a `resource` are answered with an `error`, or on `hold` until the next call
+        of this (for which they have to be recorded); see emulator.py."""
         if faults:
             written = Path(f"{self._faults}.new")
             written.write_text(json.dumps(faults))

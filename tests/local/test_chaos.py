@@ -31,7 +31,7 @@ POISONED = {"rollback": "rollback-dlq", "alert-webhook": "dlq-alert-webhook"}  #
 
 @pytest.fixture(scope="module")
 def play():
-    with stack.Simulator(seed=demo.SEED) as genesys, stack.Stack() as aws:
+    with stack.Simulator(seed=demo.SEED) as genesys, stack.Stack(record=True) as aws:
         flows = [{"slot": STEADY}, {"slot": FAILING}]
         made = genesys.reset(seed=demo.SEED, start=demo.START, calls_per_hour=demo.CALLS_PER_HOUR, flows=flows)["flows"]
         demo.deploy(aws, genesys)
@@ -198,10 +198,12 @@ def test_the_schedule_fires_twice(play):
     calls(play, 10)
     log, now = Log(play.aws, "canary-evaluator"), play.genesys.now()
     # Both have read before either writes.
-    play.aws.fault({"principal": "serin-local-canary-evaluator", "action": "dynamodb:TransactWriteItems", "delay": 0.7})
+    play.aws.fault({"principal": "serin-local-canary-evaluator", "action": "dynamodb:TransactWriteItems", "hold": True})
     with ThreadPoolExecutor(2) as both:
-        lines = list(both.map(lambda _: evaluated(play, FAILING), range(2)))
-    play.aws.fault()
+        ticks = [both.submit(evaluated, play, FAILING) for _ in range(2)]
+        assert until(lambda: play.aws.held() == 2)
+        play.aws.fault()
+        lines = [tick.result() for tick in ticks]
     assert {line["phase"] for line in lines} == {"RollingBack"}, lines
     assert float(play.aws.parameter(f"{PREFIX}/{FAILING}/percentage")) == 0
     assert until(lambda: events(play, FAILING)[-1] == "RollbackFinished"), events(play, FAILING)

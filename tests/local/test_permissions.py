@@ -95,14 +95,13 @@ def played():
         calls(play)
         play.start(genesys.check_in(demo.CANARY, demo.BROKEN), "a broken change")
         # Somebody writes between the evaluator's look at the percentage and its raise.
-        aws.fault({"principal": evaluator, "action": "ssm:PutParameter", "resource": f"*{PERCENTAGE}", "delay": 1})
-        recorded = writes(aws)
+        aws.fault({"principal": evaluator, "action": "ssm:PutParameter", "resource": f"*{PERCENTAGE}", "hold": True})
         with ThreadPoolExecutor(1) as thread:
             raised = thread.submit(play.tick)
-            assert until(lambda: writes(aws) > recorded)
+            assert until(aws.held)
             aws.put_parameter(PERCENTAGE, "1")
+            aws.fault()
             raised.result()
-        aws.fault()
         assert "by hand while Serin raised it" in play.ledger()[-1]["why"]
         play.serin("resume", demo.FLOW, "--reason", "a mistake")
         # The evaluator cannot wake the executor, which finds the wake-up in the outbox at its own tick.
@@ -160,11 +159,6 @@ def uses(request: dict) -> list[tuple[str, str]]:
 
 def actions(request: dict) -> set[str]:
     return {action for action, _ in uses(request)}
-
-
-def writes(aws) -> int:
-    """What the evaluator has recorded so far."""
-    return len([request for request in of(aws, "canary-evaluator") if request["action"] == "dynamodb:TransactWriteItems"])
 
 
 # ------------------------------------------------------------------------------------------------------- everything else is refused
