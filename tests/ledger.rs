@@ -221,8 +221,13 @@ fn a_flow_whose_ledger_newer_code_wrote_is_left_alone_and_all_calls_go_to_stable
     let report = stage.evaluate().unwrap().unwrap();
     assert!(report.unwell[0].contains("flow main_ivr not visited: ledger entry 5 has schema 2"), "{:?}", report.unwell);
     assert_eq!(report.flows.iter().map(|f| f.flow.as_str()).collect::<Vec<_>>(), [OTHER]);
+    assert_eq!(stage.work().unwrap().unwrap(), [], "what is watched is none of the executor's");
+    // A phase of its own does not get past it either.
+    let listed_as = |phase: &str| stage.world.state().books.get_mut(&name(FLOW)).unwrap().active.as_mut().unwrap().phase = phase.into();
+    listed_as("RollingBack");
     let worked = stage.work().unwrap().unwrap();
     assert!(worked.iter().any(|w| w.flow == name(FLOW) && w.step.contains("deploy the newer version")), "{worked:?}");
+    listed_as("Stepping");
     // Neither a person nor an alarm gets past it: the parameter is what is left to them.
     assert!(stage.person(FLOW, Action::Rollback).unwrap().is_err());
     for _ in 0..6 {

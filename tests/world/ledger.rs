@@ -22,7 +22,7 @@ pub struct FlowBook {
     pub hold: Option<Hold>,
     last_rollback: Option<Timestamp>,
     /// `None` once ticks do not visit it any more.
-    pub(super) active: Option<ActiveFlow>,
+    pub active: Option<ActiveFlow>,
     /// Windows of a rollout, by hour.
     windows: BTreeMap<(String, i64), Vec<Window>>,
     /// What the hours before told, by rollout.

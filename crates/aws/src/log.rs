@@ -2,5 +2,5 @@
 
 /// Starts logging; once per process.
 pub fn init() {
-    tracing_subscriber::fmt().json().with_target(false).without_time().with_max_level(tracing::Level::INFO).init();
+    tracing_subscriber::fmt().json().with_target(false).without_time().with_span_list(false).with_max_level(tracing::Level::INFO).init();
 }

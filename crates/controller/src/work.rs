@@ -105,7 +105,9 @@ pub async fn work<L: Ledger, P: Parameters, F: Executing, N: Notifier, C: Clock>
     let mut worked = Vec::new();
     let started = ports.clock.now();
     let mut active = ports.ledger.active().await?;
-    // What is rolled back comes first; the others have half an hour.
+    // Where a rollout stands is written with each entry, so those that are watched or over need not be opened to be passed over. What is
+    // rolled back comes first; the others have half an hour.
+    active.retain(|a| [Phase::Preparing, Phase::Finalizing, Phase::RollingBack].iter().any(|phase| phase.name() == a.phase));
     active.sort_by_key(|a| a.phase != Phase::RollingBack.name());
     for active in active {
         if ports.clock.now().duration_since(started) > ENOUGH {
