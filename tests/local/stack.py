@@ -173,10 +173,14 @@ def clean_environment(**more: str) -> dict:
 
 
 class Stack(_Cleanly):
-    """The emulator on a free port, requests authorized as AWS does, and one deployment of our template in it. `beside` adds another."""
+    """The emulator on a free port, requests authorized as AWS does, and one deployment of our template in it. `beside` adds another.
 
-    def __init__(self):
+    With `record` it writes down each request it serves, for `requests`.
+    """
+
+    def __init__(self, record: bool = False):
         self.stage = self.endpoint = self.outputs = self._process = self._scratch = None
+        self._record = record
         self._parameters, self._packages, self._local_stage = {}, {}, "local"
 
     # Life
@@ -196,7 +200,9 @@ class Stack(_Cleanly):
             AWS_DEFAULT_REGION=REGION,
             TMPDIR=self._scratch,  # unpacked functions
             STATE_DIR=os.path.join(self._scratch, "state"),
+            EMULATOR_FAULTS=self._faults,
             PYTHONUNBUFFERED="1",
+            **({"EMULATOR_REQUESTS": self._requests} if self._record else {}),
         )
         self._process = Process("ministack", [python, Path(__file__).with_name("emulator.py")], env)
         _wait_for(f"{self.endpoint}/_ministack/health", self._process)
@@ -230,6 +236,32 @@ class Stack(_Cleanly):
 
     def function_name(self, function: str) -> str:
         return f"serin-{self.stage}-{function}"
+
+    @property
+    def _requests(self) -> str:
+        return os.path.join(self._scratch, "requests.jsonl")
+
+    @property
+    def _faults(self) -> str:
+        return os.path.join(self._scratch, "faults.json")
+
+    def requests(self) -> list[dict]:
+        """All requests served so far, in the order of their answers; see emulator.py for what is told of each."""
+        return [json.loads(line) for line in Path(self._requests).read_text().splitlines()]
+
+    def held(self) -> int:
+        """How many requests were put on hold so far."""
+        return len([request for request in self.requests() if "held" in request])
+
+    def fault(self, *faults: dict) -> None:
+        """From now on requests of a `principal` for an `action` on a `resource` are answered with an `error`, or on `hold` until the next call
+        of this (for which they have to be recorded); see emulator.py."""
+        if faults:
+            written = Path(f"{self._faults}.new")
+            written.write_text(json.dumps(faults))
+            written.rename(self._faults)  # in one step: the server reads it at each request
+        else:
+            Path(self._faults).unlink(missing_ok=True)
 
     # Deployment
 

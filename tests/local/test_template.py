@@ -77,7 +77,7 @@ METRICS = {
     ("Serin", "FlowsMissed"): [{"Stage"}],
     ("Serin", "GenesysRequests"): [{"Stage"}],
     ("Serin", "NeedsHuman"): [{"Stage"}],
-    ("Serin", "RestorationFailed"): [{"Stage"}],
+    ("Serin", "RestorationOverdue"): [{"Stage"}],
     ("Serin", "SampleRatio"): [{"Stage"}],
     ("Serin", "LedgerConflicts"): [{"Stage"}],
     ("Serin", "GenesysThrottled"): [{"Stage"}],
@@ -115,7 +115,7 @@ ALARMS = {
     "random-percentage-p99": "AWS/Lambda/Duration",
     "rollback-executor-no-tick": "Serin/Tick",
     "rollback-executor-errors": "AWS/Lambda/Errors",
-    "restoration-failed": "Serin/RestorationFailed",
+    "restoration-failed": "Serin/RestorationOverdue",
     "rollback-dlq": "AWS/SQS/ApproximateNumberOfMessagesVisible",
     "dlq-alert-webhook": "AWS/SQS/ApproximateNumberOfMessagesVisible",
 }
