@@ -87,6 +87,8 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--genesys-api", default="")
     parser.add_argument("parameters", nargs="*", metavar="Name=value")
     asked = parser.parse_intermixed_args(arguments)
+    if region := os.environ.get("AWS_REGION"):
+        os.environ.setdefault("AWS_DEFAULT_REGION", region)  # the only one of the two that SAM reads
     os.environ.setdefault("SAM_CLI_TELEMETRY", "0")  # a deployment is nobody else's business
     if asked.stage == "local":
         raise Refused("the stage `local` is the local stack's and goes without protections: give the installation another name, STAGE=…")

@@ -4,6 +4,7 @@ Cargo says what that is (`cargo tree` for the one package, target and kind of de
 the licences. Left out is what only builds or tests: build scripts, procedural macros, development dependencies.
 """
 
+import functools
 import json
 import re
 import subprocess
@@ -25,11 +26,13 @@ from packageurl import PackageURL
 NAMESPACE = uuid.UUID("9f0f9b0e-5a7b-5d0e-8a44-6d0b6f1c7b52")  # any, and never another: serial numbers are made with it
 
 
+@functools.cache
 def metadata(root: Path, *arguments: str) -> dict:
-    """`cargo metadata`, of the lock file as it is."""
+    """`cargo metadata`, of the lock file as it is; asked once."""
     return json.loads(_cargo(root, "metadata", "--format-version", "1", *arguments))
 
 
+@functools.cache
 def linked(root: Path, function: str, target: str) -> dict[tuple[str, str], set[tuple[str, str]]]:
     """What is linked into a function, and which needs which: `{(name, version): {(name, version), …}}`, the function first."""
     edges = ["-e", "normal,no-proc-macro"]
