@@ -83,7 +83,7 @@ package: need .local/package/requirements.txt ## a release in target/release-pac
 	@.local/package/bin/python infra/release/package.py $(ARCH)
 
 deploy: $(if $(PACKAGE),,package) ## deploy to AWS with the SAM CLI: make deploy STAGE=prod GENESYS_API=https://api.mypurecloud.com PARAMETERS="NotifyEmail=… KeyArn=…"; parameters not given keep their values; PACKAGE=folder deploys a release that is there
-	@$(PYTHON) infra/release/deploy.py serin --stage $(STAGE) --package $(or $(PACKAGE),$(RELEASE)) --genesys-api "$(GENESYS_API)" $(PARAMETERS)
+	@$(PYTHON) infra/release/deploy.py serin --stage $(STAGE) --package "$(or $(PACKAGE),$(RELEASE))" --genesys-api "$(GENESYS_API)" $(PARAMETERS)
 
 alerts: ## one more target of alerts on AWS, after its secret is stored: make alerts STAGE=prod TARGET=oncall
 	@$(PYTHON) infra/release/deploy.py alerts --stage $(STAGE) --target "$(TARGET)" $(PARAMETERS)
