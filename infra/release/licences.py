@@ -25,12 +25,10 @@ def policy(root: Path = ROOT) -> dict:
 
 def packages(root: Path, rules: dict) -> list[dict]:
     """Every package that is built for one of the policy's targets, build scripts and tests included."""
-    found = {}
-    for target in rules["graph"]["targets"]:
-        known = metadata(root, "--all-features", "--filter-platform", target)
-        used = {node["id"] for node in known["resolve"]["nodes"]}
-        found |= {package["id"]: package for package in known["packages"] if package["id"] in used}
-    return list(found.values())
+    platforms = [argument for target in rules["graph"]["targets"] for argument in ("--filter-platform", target)]
+    known = metadata(root, "--all-features", *platforms)
+    used = {node["id"] for node in known["resolve"]["nodes"]}
+    return [package for package in known["packages"] if package["id"] in used]
 
 
 def refused(found: list[dict], rules: dict) -> list[str]:
