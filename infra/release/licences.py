@@ -34,13 +34,13 @@ def packages(root: Path, rules: dict) -> list[dict]:
 def refused(found: list[dict], rules: dict) -> list[str]:
     """What the policy does not allow, a sentence each."""
     allowed = set(rules["licenses"]["allow"])
-    banned = {ban["crate"].partition("@")[0]: ban for ban in rules["bans"]["deny"]}
+    banned = {ban["crate"].partition(":")[0]: ban for ban in rules["bans"]["deny"]}
     complaints = []
     for package in found:
         name = f"{package['name']} {package['version']}"
         if not _may_be_used(_EXPRESSIONS.parse(expression(package)), allowed):
             complaints.append(f"{name}: the licence {package.get('license') or 'that is not stated'} is not among those of deny.toml")
-        if (ban := banned.get(package["name"])) and _within(package["version"], ban["crate"].partition("@")[2]):
+        if (ban := banned.get(package["name"])) and _within(package["version"], ban["crate"].partition(":")[2]):
             complaints.append(f"{name} is banned: {ban['reason']}")
         if package["source"] not in (None, REGISTRY):
             complaints.append(f"{name} comes from {package['source']}, not from crates.io")
@@ -57,7 +57,7 @@ def _within(version: str, bound: str) -> bool:
     """Is the version below the bound, e.g. `<1.0`? No bound: every version is."""
     if not bound:
         return True
-    assert bound.startswith("<"), f"deny.toml bans {bound!r}: only `crate` and `crate@<version` are understood here"
+    assert bound.startswith("<"), f"deny.toml bans {bound!r}: only `crate` and `crate:<version` are understood here"
     limit = [int(part) for part in bound[1:].split(".")]
     return [int(part) for part in version.split("-")[0].split("+")[0].split(".")][: len(limit)] < limit
 
