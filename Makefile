@@ -2,7 +2,7 @@
 .DEFAULT_GOAL := help
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
-.PHONY: help demo local test check contract bench soak mutants build invoke package deploy alerts clean
+.PHONY: help demo local test check contract bench soak mutants build invoke package deploy alerts key audit clean
 
 PYTHON ?= python3
 LOCAL := $(PYTHON) tests/local/bootstrap.py
@@ -13,6 +13,8 @@ VENDORS = echo "▸ install the vendor's client into .local/contract (once)" && 
 FN ?= random-percentage
 EVENT ?=
 STAGE ?= prod
+ARCH ?= arm64
+RELEASE = target/release-packages/serin-$(shell sed -n 's/^version = "\(.*\)"$$/\1/p' Cargo.toml | head -1)-$(ARCH)
 # Where the contract was generated from, if it is here.
 SPEC ?= ../shared/genesys/publicapi-excerpt.json
 
@@ -77,19 +79,20 @@ build: need ## all binaries, in the profile the local stack uses
 invoke: build ## send one event to one function: make invoke FN=canary-evaluator EVENT=events/canary-evaluator.json
 	@$(PYTHON) tests/local/invoke.py $(FN) $(EVENT)
 
-# One function at a time: built together, each would carry the others' features along.
-package: need ## release packages for AWS, in target/lambda (cargo-lambda, fat LTO; ARCH=x86_64 for the other architecture)
-	@$(LOCAL) && { test -x .local/package/bin/cargo-lambda || { $(PYTHON) -m venv .local/package && .local/package/bin/pip install -q cargo-lambda==1.9.2; }; }
-	@for fn in random-percentage canary-evaluator rollback-executor alert-forwarder; do \
-	  PATH="$(CURDIR)/.local/package/bin:$$PATH" cargo lambda build --release --locked $(if $(filter x86_64,$(ARCH)),,--arm64) -p $$fn; \
-	done
+package: need .local/package/requirements.txt ## a release in target/release-packages: zips for Lambda, bills of materials, checksums; the same bytes for the same commit (ARCH=x86_64 for the other architecture)
+	@.local/package/bin/python infra/release/package.py $(ARCH)
 
-deploy: package ## deploy to AWS with the SAM CLI: make deploy STAGE=prod GENESYS_API=https://api.mypurecloud.com
-	sam deploy --template-file infra/template.yaml --stack-name serin-$(STAGE) --resolve-s3 --capabilities CAPABILITY_IAM \
-	  --parameter-overrides Stage=$(STAGE) GenesysApi=$(GENESYS_API) $(if $(filter x86_64,$(ARCH)),Architecture=x86_64)
+deploy: $(if $(PACKAGE),,package) ## deploy to AWS with the SAM CLI: make deploy STAGE=prod GENESYS_API=https://api.mypurecloud.com PARAMETERS="NotifyEmail=… KeyArn=…"; parameters not given keep their values; PACKAGE=folder deploys a release that is there
+	@$(PYTHON) infra/release/deploy.py serin --stage $(STAGE) --package "$(or $(PACKAGE),$(RELEASE))" --genesys-api "$(GENESYS_API)" $(PARAMETERS)
 
 alerts: ## one more target of alerts on AWS, after its secret is stored: make alerts STAGE=prod TARGET=oncall
-	sam deploy --template-file infra/alert-target.yaml --stack-name serin-$(STAGE)-alert-$(TARGET) --parameter-overrides Stage=$(STAGE) Target=$(TARGET)
+	@$(PYTHON) infra/release/deploy.py alerts --stage $(STAGE) --target "$(TARGET)" $(PARAMETERS)
+
+key: ## a customer key for the ledger, queues and topics, before the first deployment: make key STAGE=prod
+	@$(PYTHON) infra/release/deploy.py key --stage $(STAGE) $(PARAMETERS)
+
+audit: need .local/audit/bin/cargo-deny ## licences, banned crates and sources of all dependencies, by cargo-deny (the first time builds it, some minutes)
+	.local/audit/bin/cargo-deny --locked check licenses bans sources
 
 clean: ## remove what was built and installed here
 	rm -rf target .local
@@ -100,3 +103,11 @@ need:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or newer is needed; set PYTHON=… if it has another name" >&2; exit 1; }
 	@$(PYTHON) -c 'import venv, ensurepip' 2>/dev/null || { echo "Python's venv is missing: on Debian and Ubuntu, apt-get install python3-venv" >&2; exit 1; }
 	@command -v cc >/dev/null && command -v strip >/dev/null || { echo "a C compiler and strip are missing: on Debian and Ubuntu, apt-get install gcc libc6-dev" >&2; exit 1; }
+
+# What packages, made anew when its versions change.
+.local/package/requirements.txt: infra/release/requirements.txt
+	@echo "▸ install what packages into .local/package (once)" && $(PYTHON) -m venv --clear .local/package
+	@.local/package/bin/pip install --quiet --disable-pip-version-check -r $< && cp $< $@
+
+.local/audit/bin/cargo-deny:
+	cargo install cargo-deny --version 0.20.2 --locked --root .local/audit
