@@ -3,7 +3,7 @@
 
 use serin_acceptance::drive::{Stage, name, quick_policy, run};
 use serin_acceptance::world::{Process, World};
-use serin_controller::outbox::{PER_TICK, send, send_few};
+use serin_controller::outbox::{PER_TICK, Sent, send, send_few};
 use serin_controller::ports::{Authority, Notice, Topic};
 use serin_controller::record::{Record, open, record};
 use serin_core::alert::{Alert, Severity};
@@ -91,12 +91,13 @@ fn a_thousand_rollbacks_at_once_are_told_over_ticks_the_critical_ones_first_and_
 #[test]
 fn a_request_leaves_a_storm_to_the_ticks_and_tells_a_few_alerts_at_once() {
     let (world, process) = rollouts(30, 30);
-    assert_eq!(run(&process, send_few(&process, &process)), Some(30), "the wake-ups alone");
+    let sent = run(&process, send_few(&process, &process));
+    assert_eq!(sent, Some(Sent { published: 30, waiting: 60 }), "the wake-ups alone");
     let (wake_ups, alerts) = told(&world, &mut 0);
     assert_eq!((wake_ups.len(), alerts.len()), (30, 0));
 
     let (world, process) = rollouts(2, 2);
-    assert_eq!(run(&process, send_few(&process, &process)), Some(8));
+    assert_eq!(run(&process, send_few(&process, &process)), Some(Sent { published: 8, waiting: 0 }));
     world.state().check_told();
 }
 
@@ -104,7 +105,7 @@ fn a_request_leaves_a_storm_to_the_ticks_and_tells_a_few_alerts_at_once() {
 fn a_storm_of_which_a_tick_can_publish_nothing_is_told_later() {
     let (world, process) = rollouts(100, 100);
     world.state().outages.insert("notifier");
-    assert_eq!(run(&process, send(&process, &process)), Some(0));
+    assert_eq!(run(&process, send(&process, &process)), Some(Sent { published: 0, waiting: 300 }));
     world.state().outages.clear();
     for _ in 0..6 {
         run(&process, send(&process, &process)).unwrap();

@@ -29,6 +29,7 @@ use serin_core::rollout::FlowName;
 use serin_core::weight::Weight;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 pub(crate) type Item = HashMap<String, AttributeValue>;
 
@@ -43,17 +44,23 @@ pub struct DynamoLedger {
     client: aws_sdk_dynamodb::Client,
     table: String,
     exports: Option<Arc<S3Exports>>,
+    conflicts: Arc<AtomicU32>,
 }
 
 impl DynamoLedger {
     /// With the table's name.
     pub fn new(config: &Config, table: String) -> DynamoLedger {
-        DynamoLedger { client: aws_sdk_dynamodb::Client::new(config), table, exports: None }
+        DynamoLedger { client: aws_sdk_dynamodb::Client::new(config), table, exports: None, conflicts: Arc::default() }
     }
 
     /// That also keeps exports, in a bucket.
     pub fn with_exports(self, exports: S3Exports) -> DynamoLedger {
         DynamoLedger { exports: Some(Arc::new(exports)), ..self }
+    }
+
+    /// Entries that were not recorded because somebody else's came first, since this was called last.
+    pub fn conflicts(&self) -> u32 {
+        self.conflicts.swap(0, Ordering::Relaxed)
     }
 
     async fn get(&self, pk: String, sk: String) -> Result<Option<Item>, LedgerError> {
@@ -256,7 +263,10 @@ impl Ledger for DynamoLedger {
         // Was it ours after all, written by an answer that never came?
         match self.get(flow_key(&commit.flow), entry_key(commit.entry.entry.revision)).await? {
             Some(item) if string(&item, "entry")? == commit.entry.bytes => Ok(()),
-            _ => Err(lost(&commit.flow, &canceled(error))),
+            _ => {
+                self.conflicts.fetch_add(1, Ordering::Relaxed);
+                Err(lost(&commit.flow, &canceled(error)))
+            }
         }
     }
 

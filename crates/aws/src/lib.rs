@@ -9,6 +9,7 @@ pub mod exports;
 pub mod identity;
 pub mod ledger;
 pub mod log;
+pub mod metrics;
 pub mod notifier;
 pub mod parameters;
 pub mod secret;

@@ -283,7 +283,7 @@ impl Running {
             evidence: evidence.map(|e| Evidence {
                 harm: e.harm,
                 harm_limit: e.harm_limit,
-                towards_rollback: (e.harm.max(1.0).ln() / e.harm_limit.ln()).clamp(0.0, 1.0),
+                towards_rollback: e.towards_rollback(),
                 towards_rise: e.towards_rise,
                 next: e.towards_rise.map(|_| next),
             }),

@@ -80,8 +80,14 @@ pub struct Report {
     pub time: Timestamp,
     /// One line per active flow.
     pub flows: Vec<FlowReport>,
+    /// Active flows that the ledger listed.
+    pub listed: usize,
+    /// Those of them that could not be looked at.
+    pub missed: usize,
     /// Notices published.
     pub notices_sent: usize,
+    /// Notices that were recorded and could not be published yet.
+    pub notices_waiting: usize,
     /// What keeps callers from being watched or safe; empty if all is well. The tick counts as failed then.
     pub unwell: Vec<String>,
 }
@@ -97,6 +103,8 @@ pub struct FlowReport {
     pub phase: String,
     /// Percent of new calls offered to the canary.
     pub weight: Weight,
+    /// Whether its callers are being compared.
+    pub watched: bool,
     /// What was decided.
     pub decision: String,
     /// Why, in a sentence.
@@ -106,6 +114,13 @@ pub struct FlowReport {
     /// Both cohorts at this weight.
     #[serde(flatten)]
     pub counts: Comparison,
+    /// How far the evidence against the canary has come towards a rollback, in percent; while the sequential judge compares.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub evidence: Option<f64>,
+    /// Callers do not arrive in the drawn proportion.
+    pub sample_ratio: bool,
+    /// Rolling back for longer than that should take.
+    pub overdue: bool,
     /// What could not be done; the next tick tries again.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub trouble: Option<String>,
@@ -143,6 +158,8 @@ const BASELINE: SignedDuration = SignedDuration::from_hours(2);
 const LOOKED_AT: usize = 10;
 /// After a change the row that sends the calls is looked at by every tick for so long.
 const LATELY: SignedDuration = SignedDuration::from_mins(5);
+/// A flow that is not put back after so long is worth a look, before a person is called.
+const RESTORED_WITHIN: SignedDuration = SignedDuration::from_mins(3);
 /// How far back the guards look, at most.
 const GUARDS_REACH: SignedDuration = SignedDuration::from_mins(60);
 /// How long whoever contained a rollout has to record why, before a tick records that it found it so.
@@ -195,7 +212,7 @@ where
     timely(ports.ledger, tick, started).await?;
     let now = tick.clock.now(started, tick.time);
     let active = ports.ledger.active().await?;
-    let mut unwell = Vec::new();
+    let (mut unwell, mut missed) = (Vec::new(), 0);
     let mut visits = Vec::with_capacity(active.len());
     for (flow, visit) in active.iter().zip(join_all(active.iter().map(|a| visit(ports, a))).await) {
         match visit {
@@ -204,6 +221,7 @@ where
             Err(error) => {
                 tracing::error!(flow = %flow.flow, %error, "flow not visited");
                 unwell.push(format!("flow {} not visited: {error}", flow.flow));
+                missed += 1;
             }
         }
     }
@@ -240,8 +258,9 @@ where
     if let Err(error) = ports.ledger.record_tick(tick.time).await {
         tracing::warn!(%error, "the tick's time was not recorded");
     }
-    let notices_sent = outbox::send(ports.ledger, ports.notifier).await;
-    Ok(Report { time: tick.time, flows, notices_sent, unwell })
+    let notices = outbox::send(ports.ledger, ports.notifier).await;
+    let (listed, notices_sent, notices_waiting) = (active.len(), notices.published, notices.waiting);
+    Ok(Report { time: tick.time, flows, listed, missed, notices_sent, notices_waiting, unwell })
 }
 
 async fn timely(ledger: &impl Ledger, tick: &Tick, wall: Timestamp) -> Result<(), TickError> {
@@ -657,16 +676,20 @@ async fn act<L: Ledger, P: Parameters, A: Rows, N, C: Clock>(
     for trouble in &visit.trouble {
         tracing::error!(flow = %visit.active.flow, trouble, "not done");
     }
-    let rollout = visit.rollout();
+    let (rollout, evidence) = (visit.rollout(), visit.analysis.as_ref().and_then(|a| a.evidence.as_ref()));
     FlowReport {
         flow: visit.active.flow.clone(),
         rollout: rollout.id.clone(),
         phase: rollout.phase.name().to_owned(),
         weight: rollout.desired_weight(),
+        watched: rollout.phase.is_watched(),
         decision: decision.name().to_owned(),
         reason: explanation.sentence.clone(),
         explanation,
         counts,
+        evidence: evidence.map(|e| (100.0 * e.towards_rollback()).round()),
+        sample_ratio: evidence.is_some_and(|e| e.share_alert),
+        overdue: rollout.phase == Phase::RollingBack && now.duration_since(rollout.phase_since) > RESTORED_WITHIN,
         trouble: (!visit.trouble.is_empty()).then(|| visit.trouble.join("; ")),
     }
 }

@@ -11,9 +11,17 @@ use std::collections::{BTreeMap, BTreeSet};
 /// Alerts that a tick publishes.
 pub const PER_TICK: usize = 50;
 
-/// Publishes what is waiting, and of the alerts as many as a tick may; returns how many went out. What fails or is too much stays for
-/// the next tick.
-pub async fn send(ledger: &impl Ledger, notifier: &impl Notifier) -> usize {
+/// What became of the notices that waited.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Sent {
+    /// Published now.
+    pub published: usize,
+    /// Not published: refused by the topic, or more than a tick may.
+    pub waiting: usize,
+}
+
+/// Publishes what is waiting, and of the alerts as many as a tick may. What fails or is too much stays for the next tick.
+pub async fn send(ledger: &impl Ledger, notifier: &impl Notifier) -> Sent {
     let (sent, later) = publish(ledger, notifier, PER_TICK).await;
     if !later.is_empty()
         && let Err(error) = notifier.publish(&storm(&later)).await
@@ -24,31 +32,32 @@ pub async fn send(ledger: &impl Ledger, notifier: &impl Notifier) -> usize {
 }
 
 /// As [`send`], but leaves more alerts than a tick may publish to the ticks: for runs that are as many as there are rollbacks.
-pub async fn send_few(ledger: &impl Ledger, notifier: &impl Notifier) -> usize {
+pub async fn send_few(ledger: &impl Ledger, notifier: &impl Notifier) -> Sent {
     publish(ledger, notifier, 0).await.0
 }
 
 /// Publishes all wake-ups, and all alerts unless they are more than a tick may publish: then so many of them. Returns how many went
-/// out, and the alerts that wait.
-async fn publish(ledger: &impl Ledger, notifier: &impl Notifier, of_too_many: usize) -> (usize, Vec<Notice>) {
+/// out and how many did not, and the alerts that wait for being too many.
+async fn publish(ledger: &impl Ledger, notifier: &impl Notifier, of_too_many: usize) -> (Sent, Vec<Notice>) {
     let waiting = match ledger.outbox().await {
         Ok(waiting) => waiting,
         Err(error) => {
             tracing::error!(%error, "outbox not read; its notices go out at the next tick");
-            return (0, Vec::new());
+            return (Sent::default(), Vec::new());
         }
     };
     let (mut notices, mut alerts): (Vec<_>, Vec<_>) = waiting.into_iter().partition(|notice| notice.topic == Topic::Rollback);
     sort(&mut alerts);
     let later = if alerts.len() > PER_TICK { alerts.split_off(of_too_many) } else { Vec::new() };
     notices.extend(alerts);
-    let mut sent = 0;
+    let mut sent = Sent { published: 0, waiting: later.len() };
     for notice in notices {
         if let Err(error) = notifier.publish(&notice).await {
             tracing::error!(notice = notice.id, error, "notice not published; the next tick tries again");
+            sent.waiting += 1;
             continue;
         }
-        sent += 1;
+        sent.published += 1;
         if let Err(error) = ledger.sent(&notice).await {
             tracing::warn!(notice = notice.id, %error, "notice will be published again under the same dedup key");
         }

@@ -1,5 +1,6 @@
 //! One request and its retries: pace, token, `Retry-After`, back-off, and what an answer means.
 
+use crate::counted::Counted;
 use crate::error::{Error, redact};
 use crate::operations::Operation;
 use crate::pace::{Limit, Pace};
@@ -24,6 +25,7 @@ pub struct Genesys<S, C> {
     pub(crate) sign_in: tokio::sync::Mutex<SignIn>,
     http: reqwest::Client,
     pace: Mutex<Pace>,
+    counted: Mutex<Counted>,
 }
 
 impl<S, C> fmt::Debug for Genesys<S, C> {
@@ -57,7 +59,15 @@ impl<S: CredentialsSource, C: Clock> Genesys<S, C> {
             value: std::env::var("SSL_CERT_FILE").unwrap_or_default(),
             accepted: "a file of trusted certificates; without it, those of the system are used",
         })?;
-        Ok(Genesys { settings, source: credentials, clock, sign_in: Default::default(), http, pace: Mutex::default() })
+        Ok(Genesys {
+            settings,
+            source: credentials,
+            clock,
+            sign_in: Default::default(),
+            http,
+            pace: Mutex::default(),
+            counted: Mutex::default(),
+        })
     }
 
     /// When the patience of a port's call that begins now ends.
@@ -114,6 +124,7 @@ impl<S: CredentialsSource, C: Clock> Genesys<S, C> {
             // Whoever has a second left gets that second: the clock may be a simulated one, the network never is.
             let left = until.duration_since(self.clock.now()).max(SignedDuration::from_secs(1)).unsigned_abs();
             let sent = self.clock.now();
+            self.count(|counted| counted.requests += 1);
             let failure = match receive(build(&self.http).timeout(REQUEST.min(left))).await {
                 // It would be as large again.
                 Err(lost) if lost.too_large => return Err(Error::too_large(exchange.doing, &lost.reason)),
@@ -126,6 +137,9 @@ impl<S: CredentialsSource, C: Clock> Genesys<S, C> {
                 }
                 Ok(mut answer) => {
                     self.note(answer.limit);
+                    if answer.status == 429 {
+                        self.count(|counted| counted.throttled += 1);
+                    }
                     answer.ahead = answer.date.map(|date| ahead(date, sent, self.clock.now()));
                     match answer.failure(exchange.repeatable) {
                         Some(failure) => failure,
@@ -171,6 +185,15 @@ impl<S: CredentialsSource, C: Clock> Genesys<S, C> {
     /// Requests that the vendor still takes of us in this minute; `None` before it first told.
     pub(crate) fn left(&self) -> Option<u32> {
         self.pace().left(self.clock.now())
+    }
+
+    /// What was asked since this was called last.
+    pub fn counted(&self) -> Counted {
+        std::mem::take(&mut *self.counted.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    pub(crate) fn count(&self, add: impl FnOnce(&mut Counted)) {
+        add(&mut self.counted.lock().unwrap_or_else(PoisonError::into_inner));
     }
 
     fn pace(&self) -> MutexGuard<'_, Pace> {

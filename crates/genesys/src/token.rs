@@ -71,7 +71,11 @@ impl<S: CredentialsSource, C: Clock> Genesys<S, C> {
             return Ok(token.clone());
         }
         sign_in.token = None;
-        let token = self.mint(&mut sign_in, until).await?;
+        let minted = self.mint(&mut sign_in, until).await;
+        if minted.is_err() {
+            self.count(|counted| counted.token_failures += 1);
+        }
+        let token = minted?;
         sign_in.token = Some(token.clone());
         Ok(token)
     }
@@ -104,6 +108,7 @@ impl<S: CredentialsSource, C: Clock> Genesys<S, C> {
                 }
                 Grant::InvalidClient => return Err(not_accepted()),
                 Grant::TooMany => {
+                    self.count(|counted| counted.throttled += 1);
                     let wait = backoff.next(None);
                     if backoff.is_spent() || !self.wait(wait, until).await {
                         return Err(Error::Throttled { doing: DOING.to_owned(), retry_after: wait });

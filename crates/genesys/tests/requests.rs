@@ -4,7 +4,7 @@ mod support;
 
 use jiff::SignedDuration;
 use serin_controller::ports::{FlowError, Flows, Preflight};
-use serin_genesys::operations;
+use serin_genesys::{Counted, operations};
 use support::{JumpingClock, Stub, Vault, broken, client, data, ok, refusal, text};
 
 const FLOW: &str = "GET /api/v2/flows/green";
@@ -56,8 +56,10 @@ async fn rotated_credentials_are_read_again_once() {
 async fn credentials_that_are_not_accepted_are_said_and_not_repeated() {
     let stub = Stub::start().await.on(TOKEN, [refusal(401, "token_invalid_client.json")]);
     let vault = Vault::default();
-    let refused = client(&stub, &JumpingClock::new(), &vault).flow("green").await.unwrap_err().to_string();
+    let genesys = client(&stub, &JumpingClock::new(), &vault);
+    let refused = genesys.flow("green").await.unwrap_err().to_string();
     assert!(refused.contains("renew the secret"), "{refused}");
+    assert_eq!(genesys.counted(), Counted { requests: 1, throttled: 0, token_failures: 1 });
     assert_eq!((stub.asked(TOKEN).len(), vault.times_read()), (1, 1));
 }
 
@@ -79,7 +81,10 @@ async fn a_throttle_is_waited_for_as_long_as_it_asks() {
     let throttled = || refusal(429, "error_429.json").after("3");
     let stub = Stub::start().await.on(FLOW, [throttled(), throttled(), ok("flow_green.json")]);
     let clock = JumpingClock::new();
-    client(&stub, &clock, &Vault::default()).flow("green").await.unwrap();
+    let genesys = client(&stub, &clock, &Vault::default());
+    genesys.flow("green").await.unwrap();
+    assert_eq!(genesys.counted(), Counted { requests: 4, throttled: 2, token_failures: 0 });
+    assert_eq!(genesys.counted(), Counted::default(), "each is counted once");
     assert_eq!(clock.slept().len(), 2);
     assert!(clock.slept().iter().all(|wait| (3000..=3250).contains(&wait.as_millis())), "{:?}", clock.slept());
 }

@@ -3,6 +3,7 @@
 use jiff::Timestamp;
 use serde::Deserialize;
 use serde_json::{Value, json};
+use serin_aws::metrics::{self, Metrics};
 use serin_aws::settings::{Settings, setting};
 use serin_aws::{DynamoLedger, ParameterStore, S3Exports, SecureParameter, SnsNotifier, WallClock};
 use serin_controller::evaluate::RolloutClock;
@@ -134,13 +135,30 @@ impl World {
     }
 }
 
+/// What a run tells CloudWatch.
+fn told(world: &World) -> Metrics {
+    let asked = world.genesys.counted();
+    Metrics::of(&world.stage)
+        .count("GenesysRequests", asked.requests as usize)
+        .trouble("GenesysThrottled", asked.throttled as usize)
+        .trouble("GenesysTokenFailures", asked.token_failures as usize)
+        .trouble("LedgerConflicts", world.ledger.conflicts() as usize)
+}
+
 /// Serves one event.
 pub(crate) async fn handle(world: &World, event: &Value, run: &str) -> anyhow::Result<Value> {
+    let served = serve_event(world, event, run).await;
+    metrics::emit(&[told(world)]);
+    served
+}
+
+async fn serve_event(world: &World, event: &Value, run: &str) -> anyhow::Result<Value> {
     let ports =
         Ports { ledger: &world.ledger, parameters: &world.parameters, flows: &world.genesys, notifier: &world.notifier, clock: &WallClock };
     match parse(event)? {
         Event::Tick(time) => {
             let worked = work(&ports, &world.run(time, run)).await?;
+            metrics::emit(&[Metrics::of(&world.stage).by("Function", "rollback-executor").count("Tick", 1)]);
             // The others were worked on; the error is for the alarm on this function's errors.
             let failed: Vec<String> =
                 worked.iter().filter(|w| w.phase == UNKNOWN).map(|w| format!("flow {}: {}", w.flow, w.step)).collect();

@@ -113,6 +113,13 @@ pub struct Evidence {
     pub metrics: Vec<MetricEvidence>,
 }
 
+impl Evidence {
+    /// How far it has come towards a rollback: 0 nothing speaks against the canary, 1 it rolls back. On the scale on which it grows evenly.
+    pub fn towards_rollback(&self) -> f64 {
+        (self.harm.max(1.0).ln() / self.harm_limit.ln()).clamp(0.0, 1.0)
+    }
+}
+
 /// One metric's evidence.
 #[derive(Debug, Clone, PartialEq)]
 pub struct MetricEvidence {
