@@ -87,6 +87,8 @@ METRICS = {
     ("Serin", "Weight"): [{"Stage", "Flow"}],
     ("Serin", "CanaryCalls"): [{"Stage", "Flow"}],
     ("Serin", "StableCalls"): [{"Stage", "Flow"}],
+    ("Serin", "CanaryErrorRate"): [{"Stage", "Flow"}],
+    ("Serin", "StableErrorRate"): [{"Stage", "Flow"}],
     ("Serin", "Evidence"): [{"Stage", "Flow"}],
     ("AWS/Lambda", "Invocations"): [{"FunctionName"}, {"FunctionName", "Resource"}],
     ("AWS/Lambda", "Errors"): [{"FunctionName"}, {"FunctionName", "Resource"}],
@@ -115,7 +117,7 @@ ALARMS = {
     "random-percentage-p99": "AWS/Lambda/Duration",
     "rollback-executor-no-tick": "Serin/Tick",
     "rollback-executor-errors": "AWS/Lambda/Errors",
-    "restoration-failed": "Serin/RestorationOverdue",
+    "restoration-overdue": "Serin/RestorationOverdue",
     "rollback-dlq": "AWS/SQS/ApproximateNumberOfMessagesVisible",
     "dlq-alert-webhook": "AWS/SQS/ApproximateNumberOfMessagesVisible",
 }

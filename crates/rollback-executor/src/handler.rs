@@ -100,6 +100,10 @@ struct Alarm {
 }
 
 fn message(body: &str) -> Message {
+    // A list would be read as the fields of either, in their order.
+    if !body.trim_start().starts_with('{') {
+        return Message::Unreadable("an object is expected".into());
+    }
     if let Ok(alarm) = serde_json::from_str::<Alarm>(body) {
         return alarmed(alarm);
     }
@@ -229,6 +233,8 @@ mod tests {
             assert!(refused.contains("is not accepted") && refused.contains("SQS batch"), "{refused}");
         }
         assert!(matches!(message(r#"{"flow":"main ivr","reason":"","requested_by":""}"#), Message::Unreadable(_)));
-        assert!(matches!(message("rollback please"), Message::Unreadable(_)));
+        for body in ["rollback please", r#"["a","ALARM"]"#, r#"["main_ivr",null,"why","who"]"#] {
+            assert!(matches!(message(body), Message::Unreadable(_)), "{body}");
+        }
     }
 }
