@@ -6,10 +6,8 @@ SHELL := /bin/bash
 
 PYTHON ?= python3
 LOCAL := $(PYTHON) tests/local/bootstrap.py
-# The vendor's Python client, 170 MB, in an environment of its own: only tests need it.
+# The vendor's Python client, 170 MB: only tests need it.
 VENDOR := .local/contract/python/bin/python
-VENDORS = echo "▸ install the vendor's client into .local/contract (once)" && { test -x $(VENDOR) || $(PYTHON) -m venv .local/contract/python; } \
-  && $(VENDOR) -m pip install --quiet --disable-pip-version-check -r tests/local/contract/requirements.txt
 FN ?= random-percentage
 EVENT ?=
 STAGE ?= prod
@@ -33,11 +31,12 @@ local: need ## a local stack with callers on which time runs, to try `serin` on:
 
 test: need ## everything that must hold
 	cargo fmt --all --check
-	cargo clippy --workspace --all-targets --locked -- -D warnings
-	cargo build --workspace --bins --locked
-	cargo test --workspace --locked --quiet
-	$(LOCAL) -m pytest -q -n 2 --dist loadfile tests/local --ignore tests/local/test_vendor_client.py
-	@$(VENDORS)
+	@echo "▸ install what the tests need, while the compiler runs" && mkdir -p .local
+	@$(LOCAL) --all > .local/install.log 2>&1 & installing=$$!; \
+	  set -x; cargo clippy --workspace --all-targets --locked -- -D warnings; cargo build --workspace --bins --locked; \
+	  cargo test --workspace --locked --quiet; set +x; \
+	  wait $$installing || { cat .local/install.log >&2; exit 1; }
+	$(LOCAL) -m pytest -q -n 3 --dist loadfile tests/local --ignore tests/local/test_vendor_client.py
 	$(VENDOR) -m pytest -q tests/local/test_vendor_client.py
 
 check: need ## the fast part: formatting, lints, tests in process
@@ -50,7 +49,7 @@ contract: need ## both of the vendor's own clients against the simulator, and th
 	@if test -f "$(SPEC)"; then $(PYTHON) tests/local/contract/generate.py --check "$(SPEC)"; \
 	  else echo "▸ $(SPEC) is not here: the committed contract is not compared with its source"; fi
 	cargo build -p serin-simulator --locked
-	@$(VENDORS)
+	@$(LOCAL) --all
 	@mkdir -p .local/contract/js && cp tests/local/contract/package*.json .local/contract/js/
 	@npm ci --prefix .local/contract/js --ignore-scripts --no-audit --no-fund --silent
 	cargo test -p serin-simulator -p serin-genesys --locked --quiet --test contract

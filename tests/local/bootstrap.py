@@ -1,9 +1,12 @@
-"""Makes `.local/venv` with the pinned tools, once, and runs Python inside it. Standard library only: this file runs under any python3.
+"""Makes the environments that tests and demo need, once each, under `.local`, and runs Python in the one with the tools. Standard library only:
+this file runs under any python3.
 
     python3 tests/local/bootstrap.py                          only make sure that the tools are there
     python3 tests/local/bootstrap.py -m pytest tests/local    ... and run something with them
+    python3 tests/local/bootstrap.py --all                    make everything that `make test` needs
 """
 
+import fcntl
 import hashlib
 import os
 import subprocess
@@ -14,21 +17,34 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 LOCAL = ROOT / ".local"
 VENV = LOCAL / "venv"
-REQUIREMENTS = Path(__file__).with_name("requirements.txt")
+HERE = Path(__file__).parent
+# Each apart from the others, for each pins a hundred packages: the local stack and pytest, the template's checker, the vendor's client.
+ENVIRONMENTS = {
+    VENV: HERE / "requirements.txt",
+    LOCAL / "checkov": HERE / "checkov" / "requirements.txt",
+    LOCAL / "contract" / "python": HERE / "contract" / "requirements.txt",
+}
+
+
+def environment(directory: Path) -> Path:
+    """The Python of an environment, which is made when it is missing or its requirements changed. Two at once make it once."""
+    requirements, python, stamp = ENVIRONMENTS[directory], directory / "bin" / "python", directory / "requirements.sha256"
+    wanted = hashlib.sha256(requirements.read_bytes()).hexdigest()
+    directory.parent.mkdir(parents=True, exist_ok=True)
+    with open(directory.parent / f"{directory.name}.lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not (python.exists() and stamp.exists() and stamp.read_text() == wanted):
+            print(f"installing {requirements.relative_to(ROOT)} into {directory.relative_to(ROOT)} (once)", file=sys.stderr, flush=True)
+            venv.create(directory, clear=True, symlinks=True, with_pip=True)
+            pip = [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "-r", requirements]
+            subprocess.run(pip, check=True)
+            stamp.write_text(wanted)  # last: an interrupted installation starts again
+    return python
 
 
 def tools() -> Path:
-    """The Python of the tools' environment, which is made when it is missing or its requirements changed."""
-    python = VENV / "bin" / "python"
-    stamp = VENV / "requirements.sha256"
-    wanted = hashlib.sha256(REQUIREMENTS.read_bytes()).hexdigest()
-    if not (python.exists() and stamp.exists() and stamp.read_text() == wanted):
-        print(f"installing the local tools into {VENV.relative_to(ROOT)} (once)", file=sys.stderr, flush=True)
-        venv.create(VENV, clear=True, symlinks=True, with_pip=True)
-        pip = [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "-r", REQUIREMENTS]
-        subprocess.run(pip, check=True)
-        stamp.write_text(wanted)  # last: an interrupted installation starts again
-    return python
+    """The Python of the tools' environment."""
+    return environment(VENV)
 
 
 def enter() -> None:
@@ -39,6 +55,10 @@ def enter() -> None:
 
 
 if __name__ == "__main__":
+    if sys.argv[1:] == ["--all"]:
+        for directory in ENVIRONMENTS:
+            environment(directory)
+        sys.exit()
     tools_python = tools()
     if sys.argv[1:]:
         os.execv(tools_python, [str(tools_python), *sys.argv[1:]])

@@ -4,22 +4,16 @@ Checkov reads neither `Fn::If` nor what SAM adds, so of the sources it would see
 when it is missing: it pins a hundred packages.
 """
 
-import fcntl
-import hashlib
 import json
 import subprocess
-import sys
-import venv
 from pathlib import Path
 from typing import NamedTuple
 
 import pytest
 import stack
+from bootstrap import environment
 from samtranslator.yaml_helper import yaml_parse
 from test_template import FUNCTIONS, KEY, VARIANTS, expand, resolved
-
-ENVIRONMENT = stack.LOCAL / "checkov"
-REQUIREMENTS = Path(__file__).with_name("checkov") / "requirements.txt"
 
 ALL = frozenset(FUNCTIONS)
 QUEUES = frozenset({"AlertQueue", "AlertDlq"})
@@ -54,18 +48,8 @@ SKIPS = [
 
 @pytest.fixture(scope="module")
 def checkov() -> Path:
-    """Its program, in an environment that is made when it is missing or its requirements changed."""
-    stamp, wanted = ENVIRONMENT / "requirements.sha256", hashlib.sha256(REQUIREMENTS.read_bytes()).hexdigest()
-    stack.LOCAL.mkdir(exist_ok=True)
-    with open(stack.LOCAL / "checkov.lock", "w") as lock:  # two runs at once make it once
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if not (stamp.exists() and stamp.read_text() == wanted):
-            print(f"installing checkov into {ENVIRONMENT.relative_to(stack.ROOT)} (once)", file=sys.stderr, flush=True)
-            venv.create(ENVIRONMENT, clear=True, symlinks=True, with_pip=True)
-            pip = [ENVIRONMENT / "bin" / "python", "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "-r", REQUIREMENTS]
-            subprocess.run(pip, check=True)
-            stamp.write_text(wanted)  # last: an interrupted installation starts again
-    return ENVIRONMENT / "bin" / "checkov"
+    """Its program, in an environment of its own."""
+    return environment(stack.LOCAL / "checkov").with_name("checkov")
 
 
 def as_given(template: dict, given: dict) -> dict:
