@@ -157,7 +157,9 @@ fn nobody_says_that_all_is_well_while_a_flow_cannot_be_looked_at() {
     stage.until_phase(FLOW, "Stepping", 5);
     let before = stage.world.state().heartbeat;
     stage.world.state().outages.insert("parameters.read");
-    stage.minute();
+    stage.pass_a_minute();
+    let report = stage.evaluate().unwrap().unwrap();
+    assert_eq!((report.listed, report.missed), (1, 1));
     assert_eq!(stage.world.state().heartbeat, before);
     stage.world.state().outages.clear();
     stage.minute();

@@ -298,6 +298,7 @@ def test_a_parameter_is_deleted(stepping):
     seen(endpoint, "random-percentage-fallbacks")
     line = evaluated(stepping, STEADY)
     assert line["phase"] == "Paused" and "the parameter was deleted" in line["reason"], line
+    assert aws.parameter(PERCENTAGE) == "0", "the tick that saw it wrote it again"
     stepping.serin("resume", STEADY, "--reason", "it was a mistake")
     evaluated(stepping, STEADY)
     goes_on(stepping)
@@ -342,7 +343,7 @@ def test_a_queue_is_poisoned(stepping):
     url = {name: sqs.get_queue_url(QueueName=f"serin-local-{name}")["QueueUrl"] for name in POISONED | {d: q for q, d in POISONED.items()}}
     visible = {name: sqs.get_queue_attributes(QueueUrl=url[name], AttributeNames=["VisibilityTimeout"])["Attributes"] for name in POISONED}
     for name in POISONED:
-        sqs.set_queue_attributes(QueueUrl=url[name], Attributes={"VisibilityTimeout": "0"})  # five tries take half an hour otherwise
+        sqs.set_queue_attributes(QueueUrl=url[name], Attributes={"VisibilityTimeout": "0"})  # all tries take a quarter of an hour otherwise
         for body in ("{", '{"flow": 7}', "[]"):
             sqs.send_message(QueueUrl=url[name], MessageBody=body)
     dead = lambda name: sqs.get_queue_attributes(QueueUrl=url[POISONED[name]], AttributeNames=["All"])["Attributes"]  # noqa: E731

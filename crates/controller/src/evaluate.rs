@@ -82,7 +82,7 @@ pub struct Report {
     pub flows: Vec<FlowReport>,
     /// Active flows that the ledger listed.
     pub listed: usize,
-    /// Those of them that could not be looked at.
+    /// Those of them whose ledger or parameters could not be read.
     pub missed: usize,
     /// Notices published.
     pub notices_sent: usize,
@@ -225,6 +225,7 @@ where
             }
         }
     }
+    missed += visits.iter().filter(|visit| visit.seen.is_err()).count();
     // What cannot be read keeps everything from rising, and nothing from being taken back.
     let restrictions = ports.ledger.restrictions().await.unwrap_or_else(|error| {
         tracing::error!(%error, "maintenance windows and freezes not read; nothing rises in this tick");

@@ -204,6 +204,8 @@ impl Router {
         let weight = parameters.percentage.as_deref().map(str::parse::<Weight>);
         let fallback = match (&split, &weight) {
             (None, None) => Some(Fallback::UnknownFlow),
+            // Nothing is drawn at 0: somebody prepared the flow, or made sure.
+            (None, Some(Ok(Weight::ZERO))) => Some(Fallback::UnknownFlow),
             (None | Some(Err(_)), _) => Some(Fallback::MalformedRollout),
             (_, None | Some(Err(_))) => Some(Fallback::MalformedPercentage),
             _ => None,
@@ -320,6 +322,7 @@ mod tests {
             (Parameters::default(), Fallback::UnknownFlow),
             (Parameters { rollout: Some("{".into()), ..parameters() }, Fallback::MalformedRollout),
             (Parameters { rollout: None, ..parameters() }, Fallback::MalformedRollout),
+            (Parameters { rollout: None, percentage: Some("0".into()), ..parameters() }, Fallback::UnknownFlow),
             (Parameters { percentage: Some("101".into()), ..parameters() }, Fallback::MalformedPercentage),
             (Parameters { percentage: None, ..parameters() }, Fallback::MalformedPercentage),
             (Parameters { heartbeat: None, ..parameters() }, Fallback::NoHeartbeat),
