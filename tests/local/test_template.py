@@ -95,6 +95,8 @@ METRICS = {
     ("AWS/Lambda", "Throttles"): [{"FunctionName"}, {"FunctionName", "Resource"}],
     ("AWS/Lambda", "Duration"): [{"FunctionName"}, {"FunctionName", "Resource"}],
     ("AWS/SQS", "ApproximateNumberOfMessagesVisible"): [{"QueueName"}],
+    ("AWS/SQS", "ApproximateAgeOfOldestMessage"): [{"QueueName"}],
+    ("AWS/SNS", "NumberOfNotificationsFailed"): [{"TopicName"}],
     ("AWS/DynamoDB", "ConsumedReadCapacityUnits"): [{"TableName"}],
     ("AWS/DynamoDB", "ConsumedWriteCapacityUnits"): [{"TableName"}],
     ("AWS/Logs", "IncomingBytes"): [{"LogGroupName"}],
@@ -118,7 +120,11 @@ ALARMS = {
     "rollback-executor-no-tick": "Serin/Tick",
     "rollback-executor-errors": "AWS/Lambda/Errors",
     "restoration-overdue": "Serin/RestorationOverdue",
+    "rollback-waiting": "AWS/SQS/ApproximateAgeOfOldestMessage",
+    "rollback-undelivered": "AWS/SNS/NumberOfNotificationsFailed",
     "rollback-dlq": "AWS/SQS/ApproximateNumberOfMessagesVisible",
+    "alerts-undelivered": "AWS/SNS/NumberOfNotificationsFailed",
+    "waiting-alert-webhook": "AWS/SQS/ApproximateAgeOfOldestMessage",
     "dlq-alert-webhook": "AWS/SQS/ApproximateNumberOfMessagesVisible",
 }
 
@@ -609,19 +615,41 @@ def test_every_source_queue_has_a_dead_letter_queue_and_time_enough(resources):
         queue, function = queues[queue_of(mapping["EventSourceArn"])], resources[mapping["FunctionName"]["Ref"]]["Properties"]
         dead = queue_of(queue["RedrivePolicy"]["deadLetterTargetArn"])
         assert "Dlq" in dead and dead in queues, name
-        assert queue["RedrivePolicy"]["maxReceiveCount"] == 5, name
+        # After ten minutes a request for a rollback is void: two tries fit in.
+        tries = {"RollbackRequests": 2, "Alerts": 5}[name]
+        assert queue["RedrivePolicy"]["maxReceiveCount"] == tries, name
+        assert name != "RollbackRequests" or queue["VisibilityTimeout"] * (tries - 1) < 600 <= queue["VisibilityTimeout"] * tries
         assert queue["VisibilityTimeout"] >= 6 * function["Timeout"], name
         assert mapping["FunctionResponseTypes"] == ["ReportBatchItemFailures"], name
         assert mapping["ScalingConfig"] == {"MaximumConcurrency": 2}, name
     assert mappings["RollbackRequests"]["BatchSize"] == 1
 
 
-def test_every_dead_letter_queue_is_watched(resources):
-    dead = {name for name in of_type(resources, "AWS::SQS::Queue") if "Dlq" in name}
-    watched = {
-        queue_of(value) for metric in alarm_metrics(resources) for value in metric.dimensions.values() if metric.namespace == "AWS/SQS"
+def test_messages_that_nobody_takes_are_told_whether_they_wait_or_failed_or_never_arrived(resources):
+    queues = of_type(resources, "AWS::SQS::Queue")
+    dead = {name for name in queues if "Dlq" in name}
+    watched = {}
+    for metric in alarm_metrics(resources):
+        if metric.namespace in ("AWS/SQS", "AWS/SNS"):
+            (value,) = metric.dimensions.values()
+            watched.setdefault(metric.name, set()).add(queue_of(value))
+    assert watched == {
+        "ApproximateNumberOfMessagesVisible": dead,
+        "ApproximateAgeOfOldestMessage": set(queues) - dead,
+        "NumberOfNotificationsFailed": {
+            s["TopicArn"]["Ref"] for s in of_type(resources, "AWS::SNS::Subscription").values() if s["Protocol"] == "sqs"
+        },
     }
-    assert dead == watched == {"AlertDlq", "RollbackDlq"}
+    assert dead == {"AlertDlq", "RollbackDlq"} and len(queues) == 4
+    # Half of the time for which a request counts; and when the last try of an alert that fails is over.
+    assert resources["RollbackWaiting"]["Properties"]["Threshold"] == 300
+    alerts = queues["AlertQueue"]
+    last = alerts["VisibilityTimeout"] * alerts["RedrivePolicy"]["maxReceiveCount"]
+    assert resources["AlertWaiting"]["Properties"]["Threshold"] == last == 900
+    for name in ("RollbackWaiting", "AlertWaiting", "UndeliveredAlerts", "UndeliveredRollbacks"):
+        alarm = resources[name]["Properties"]
+        assert (alarm["Period"], alarm["EvaluationPeriods"]) == (60, 1), name
+        assert alarm["Statistic"] == ("Sum" if "Undelivered" in name else "Maximum"), name
 
 
 class Metric:
@@ -698,13 +726,15 @@ def test_only_the_alarms_of_ticks_are_quiet_while_the_schedules_are_off(resource
 
 
 def goes_off_after(alarm: dict, minutes: list[dict]) -> int | None:
-    """The minute in which an alarm goes off, if each has these sums by metric; as CloudWatch reckons it when nothing is missing."""
+    """The minute in which an alarm goes off, if each has these sums by metric; as CloudWatch reckons it when no minute is late."""
     breaching = []
     for count, sums in enumerate(minutes, 1):
         if "Metrics" in alarm:
             (expression,) = [part["Expression"] for part in alarm["Metrics"] if "Expression" in part]
-            assert expression == "100 * FILL(fallbacks, 0) / FILL(calls, 1)"
-            value = 100 * sums.get("Fallback", 0) / (sums.get("Invocations") or 1)
+            assert expression == "IF(FILL(fallbacks, 0) >= 10, 100, 100 * FILL(fallbacks, 0) / calls)"
+            fallbacks, calls = sums.get("Fallback", 0), sums.get("Invocations")
+            # Without calls there is no quotient, and what is missing does not breach.
+            value = 100 if fallbacks >= 10 else 100 * fallbacks / calls if calls else 0
         else:
             value = sums.get(alarm["MetricName"], 0)
         breaching = [*breaching, value >= alarm["Threshold"]][-alarm["EvaluationPeriods"] :]
@@ -732,6 +762,8 @@ def test_the_endpoints_alarms_hold_for_ten_calls_an_hour_and_for_twenty_thousand
     # A deployment that has a tenth of the calls for five minutes, and fails them all: taken back before it gets the rest.
     assert goes_off_after(errors, share(big, "Errors", 0.1)) <= 4
     assert goes_off_after(fallbacks, share(big, "Fallback", 0.1)) <= 4
+    # One broken flow among many: a twentieth of the calls, sixteen in a minute.
+    assert goes_off_after(fallbacks, [{"Invocations": 333, "Fallback": 16} for _ in range(120)]) == 2
     # One in a thousand that is not drawn wakes nobody.
     assert goes_off_after(fallbacks, share(big, "Fallback", 0.001)) is None
     assert (p99["ExtendedStatistic"], p99["EvaluationPeriods"], p99["DatapointsToAlarm"]) == ("p99", 30, 2)
@@ -817,7 +849,7 @@ def test_a_further_target_of_alerts_is_like_the_first(template):
     for name, spelled in names.items():
         first = first.replace(json.dumps({"Ref": name}), json.dumps({"Fn::Sub": spelled}))
     assert json.dumps(here, sort_keys=True).replace("alert-${Target}", "alert-webhook") == first
-    assert text.count("${Target}") == 3, "the queue, its dead letters, and their alarm"
+    assert text.count("${Target}") == 4, "the queue, its dead letters, and the alarm of each"
     assert template["Resources"]["AlertForwarder"]["Properties"]["FunctionName"] == {"Fn::Sub": names["AlertForwarder"]}
 
 
