@@ -157,6 +157,7 @@ def test_those_who_steer_project_into_their_stage_only(role, request):
 @pytest.mark.parametrize("role", ["evaluator", "executor"])
 def test_those_who_steer_write_the_ledger_and_never_scan_it(role, request, world):
     identity = request.getfixturevalue(role)
+    # Which items it may delete the emulator does not look at; see test_template.
     assert identity.ledger_calls(world["table"]) == WORKING_LEDGER_CALLS
     assert identity.ledger_calls("another-table") == NO_LEDGER_CALLS
     assert not identity.may("dynamodb", "delete_table", TableName=world["table"])
