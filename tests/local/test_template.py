@@ -41,6 +41,7 @@ VARIANTS = {
         "WorkerConcurrency": "3",
         "Tracing": "all",
         "EndpointDeployment": "Linear10PercentEvery1Minute",
+        "EndpointUrl": "iam",
     },
     "over what was kept": {
         "Stage": "prod",
@@ -560,9 +561,20 @@ def test_genesys_may_call_the_live_alias_and_nothing_else(template, as_it_comes)
     assert template["Outputs"]["RandomPercentageLiveArn"]["Value"] == statement["Resource"]
 
 
-def test_the_functions_have_no_address_of_their_own(resources):
-    """Neither a URL nor a permission that lets somebody in: what may call them is a role's policy."""
-    assert not of_type(resources, "AWS::Lambda::Url") and not of_type(resources, "AWS::Lambda::Permission")
+def test_the_functions_have_no_address_of_their_own_unless_asked_and_then_the_endpoint_for_signed_requests(template, resources, variant):
+    """And no permission lets anybody in: what may call them is a role's policy."""
+    assert not of_type(resources, "AWS::Lambda::Permission")
+    parameter = template["Parameters"]["EndpointUrl"]
+    assert (parameter["Default"], parameter["AllowedValues"]) == ("none", ["none", "iam"])
+    urls, asked = of_type(resources, "AWS::Lambda::Url"), VARIANTS[variant].get("EndpointUrl") == "iam"
+    signed = {"TargetFunctionArn": {"Ref": "RandomPercentage"}, "Qualifier": "live", "AuthType": "AWS_IAM"}
+    assert list(urls.values()) == ([signed] if asked else [])
+    outputs = resolved(template, VARIANTS[variant])["Outputs"]
+    assert ("EndpointUrl" in outputs) is asked
+    for name in urls:
+        # The alias is named, not referred to.
+        assert resources[resources[name]["DependsOn"]]["Properties"]["Name"] == "live"
+        assert outputs["EndpointUrl"]["Value"] == {"Fn::GetAtt": [name, "FunctionUrl"]}
 
 
 def test_the_endpoint_is_deployed_gradually_and_the_others_all_at_once(resources, variant):
@@ -1219,6 +1231,40 @@ FAULTS = {
     "a queue has no dead-letter queue": (
         lambda t: drop(t, "RollbackQueue", "RedrivePolicy"),
         test_every_source_queue_has_a_dead_letter_queue_and_time_enough,
+    ),
+    "a request for a rollback is tried when it is void": (
+        lambda t: properties_of(t, "RollbackQueue")["RedrivePolicy"].update(maxReceiveCount=5),
+        test_every_source_queue_has_a_dead_letter_queue_and_time_enough,
+    ),
+    "a queue's consumer may stop in silence": (
+        lambda t: t["Resources"].pop("RollbackWaiting"),
+        test_messages_that_nobody_takes_are_told_whether_they_wait_or_failed_or_never_arrived,
+    ),
+    "a topic may lose messages in silence": (
+        lambda t: properties_of(t, "UndeliveredAlerts")["Dimensions"][0].update(Value={"Fn::GetAtt": ["WatchersTopic", "TopicName"]}),
+        test_messages_that_nobody_takes_are_told_whether_they_wait_or_failed_or_never_arrived,
+    ),
+    "a function may remove what was recorded": (
+        lambda t: statement_of(t, "CanaryEvaluatorRole", "Ended").pop("Condition"),
+        test_those_who_steer_remove_what_is_over_and_never_what_was_recorded,
+    ),
+    "a function may remove what was recorded by another statement": (
+        lambda t: statement_of(t, "RollbackExecutorRole", "Ledger")["Action"].append("dynamodb:DeleteItem"),
+        test_those_who_steer_remove_what_is_over_and_never_what_was_recorded,
+    ),
+    "everybody may call the endpoint's address": (
+        lambda t: properties_of(t, "EndpointAddress").update(AuthType="NONE"),
+        test_the_functions_have_no_address_of_their_own_unless_asked_and_then_the_endpoint_for_signed_requests,
+    ),
+    "the endpoint has an address that nobody asked for": (
+        lambda t: t["Resources"]["EndpointAddress"].pop("Condition"),
+        test_the_functions_have_no_address_of_their_own_unless_asked_and_then_the_endpoint_for_signed_requests,
+    ),
+    "an alarm's request for a rollback may be denied": (
+        lambda t: properties_of(t, "RollbackTopicPolicy")["PolicyDocument"]["Statement"][2]["Fn::If"][1]["Condition"].update(
+            BoolIfExists=properties_of(t, "RollbackTopicPolicy")["PolicyDocument"]["Statement"][2]["Fn::If"][1]["Condition"].pop("Bool")
+        ),
+        test_the_topics_name_who_may_publish,
     ),
     "a queue shows messages again while they are worked on": (
         lambda t: properties_of(t, "RollbackQueue").update(VisibilityTimeout=30),
