@@ -78,6 +78,15 @@ def now() -> str:
     return datetime.now(timezone.utc).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
 
 
+def until(true, what: str = "", seconds: float = 20):
+    """What `true` answers, once it is; after so many seconds of looking it fails with what was waited for."""
+    deadline = time.monotonic() + seconds
+    while not (answer := true()):
+        assert time.monotonic() < deadline, f"not so in {seconds:.0f} s: {what or answer!r}"
+        time.sleep(0.1)
+    return answer
+
+
 # -------------------------------------------------------------------------------------------------------------------------- processes
 
 

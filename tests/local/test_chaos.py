@@ -15,7 +15,8 @@ from concurrent.futures import ThreadPoolExecutor
 import demo
 import pytest
 import stack
-from test_permissions import QUICK, until
+from stack import until
+from test_permissions import QUICK
 from test_template import expand
 
 PAGE = stack.ROOT / "docs" / "chaos.md"

@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 import demo
 import pytest
 import stack
+from stack import until
 
 PERCENTAGE = f"/genesys/canary/local/{demo.FLOW}/percentage"
 
@@ -26,13 +27,6 @@ def stepping(play, behavior=demo.HEALTHY):
     play.start(play.genesys.check_in(demo.CANARY, behavior), "a test")
     assert play.tick()["phase"] == "Stepping"
     assert play.aws.parameter(PERCENTAGE) == "5"
-
-
-def until(true, seconds=15):
-    deadline = time.monotonic() + seconds
-    while not (answer := true()) and time.monotonic() < deadline:
-        time.sleep(0.2)
-    return answer
 
 
 def events(play):
@@ -350,5 +344,5 @@ def test_a_rollback_by_command_restores_the_flow_without_any_tick(play):
     stepping(play)
     done = play.serin("rollback", demo.FLOW, "--reason", "callers complain")
     assert not done.stderr and float(play.aws.parameter(PERCENTAGE)) == 0
-    assert until(lambda: events(play)[-1] == "RollbackFinished", 30)
+    assert until(lambda: events(play)[-1] == "RollbackFinished", seconds=30)
     assert until(lambda: "ROLLBACK_TRIGGERED" in {alert["incident_type"] for alert in arrived(play)})

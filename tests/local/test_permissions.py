@@ -8,7 +8,6 @@ import collections
 import dataclasses
 import fnmatch
 import json
-import time
 from concurrent.futures import ThreadPoolExecutor
 
 import boto3
@@ -21,6 +20,7 @@ from botocore.auth import S3SigV4Auth, SigV4Auth
 from botocore.awsrequest import AWSRequest
 from botocore.config import Config
 from botocore.credentials import Credentials
+from stack import until
 
 # What the template's resources are made of, and whoever could be talked into helping.
 SERVICES = "ssm dynamodb dynamodbstreams sns sqs s3 logs lambda scheduler kms cloudwatch iam sts".split()
@@ -139,13 +139,6 @@ def by_lambda(aws, function: str) -> set[tuple[str, str]]:
 
 def covers(right: tuple[str, str], use: tuple[str, str]) -> bool:
     return right[0] == use[0] and fnmatch.fnmatchcase(use[1], right[1])
-
-
-def until(true, seconds=15):
-    deadline = time.monotonic() + seconds
-    while not (answer := true()) and time.monotonic() < deadline:
-        time.sleep(0.05)
-    return answer
 
 
 def of(aws, function: str) -> list[dict]:

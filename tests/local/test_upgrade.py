@@ -13,6 +13,7 @@ from pathlib import Path
 import demo
 import pytest
 import stack
+from test_lifecycle import NEVER_UPLOADED
 
 OWN = f"/genesys/canary/local/{demo.FLOW}"
 CALLERS = [f"caller-{n}" for n in range(40)]
@@ -144,7 +145,7 @@ def test_an_upgrade_leaves_a_rollout_where_it_is(play, tmp_path):
 def test_an_update_that_fails_half_way_is_taken_back_under_a_running_rollout(play, tmp_path):
     ran = code(play)
     # One package never reached the bucket. That is found when it is this function's turn, and others have their new code by then.
-    packages = stack.release("3", tmp_path) | {"rollback-executor": "s3://serin-local-packages/never-uploaded.zip"}
+    packages = stack.release("3", tmp_path) | NEVER_UPLOADED
     with pytest.raises(stack.LocalError, match="UPDATE_ROLLBACK_COMPLETE\nRollbackExecutor: .*never-uploaded"):
         play.aws.update(packages, {"Flows": "other_ivr"})
     assert code(play) == ran and unmoved(play)
