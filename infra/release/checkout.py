@@ -24,7 +24,8 @@ def output(*command: str, root: Path = ROOT) -> str:
 def commit(root: Path = ROOT) -> tuple[str, bool]:
     """The commit, empty where there is no repository, and whether there is anything that is not committed: a new file counts, for cargo
     and the packaging would take it in."""
-    return output("git", "rev-parse", "HEAD", root=root), bool(output("git", "status", "--porcelain", root=root))
+    changes = output("git", "status", "--porcelain", "--untracked-files=normal", root=root)  # whatever a person's git shows by itself
+    return output("git", "rev-parse", "HEAD", root=root), bool(changes)
 
 
 def committed(root: Path = ROOT) -> int | None:
