@@ -11,6 +11,10 @@ import time
 
 import pytest
 import stack
+import urllib3
+from botocore.auth import SigV4Auth
+from botocore.awsrequest import AWSRequest
+from botocore.credentials import Credentials
 from botocore.exceptions import ClientError
 
 DENIED = {"AccessDenied", "AccessDeniedException", "AuthorizationError", "AuthorizationErrorException", "UnauthorizedOperation"}
@@ -157,6 +161,7 @@ def test_those_who_steer_project_into_their_stage_only(role, request):
 @pytest.mark.parametrize("role", ["evaluator", "executor"])
 def test_those_who_steer_write_the_ledger_and_never_scan_it(role, request, world):
     identity = request.getfixturevalue(role)
+    # Which items it may delete the emulator does not look at; see test_template.
     assert identity.ledger_calls(world["table"]) == WORKING_LEDGER_CALLS
     assert identity.ledger_calls("another-table") == NO_LEDGER_CALLS
     assert not identity.may("dynamodb", "delete_table", TableName=world["table"])
@@ -241,6 +246,36 @@ def test_messages_of_the_topics_reach_their_queues(aws):
             bodies = [message["Body"] for message in sqs.receive_message(QueueUrl=url, WaitTimeSeconds=1).get("Messages", [])]
         # Raw delivery: the body is the message, not an envelope of the topic.
         assert [json.loads(body) for body in bodies] == [{"kind": "probe", "topic": topic}]
+
+
+def test_the_endpoints_address_lets_in_signed_requests_of_those_whose_own_policy_says_so():
+    # A stack of its own: the others' has no such address.
+    with stack.Stack() as aws:
+        aws.deploy("local", parameters={"EndpointUrl": "iam"})
+        iam, live = aws.client("iam"), aws.outputs["RandomPercentageLiveArn"]
+        trust = {"Effect": "Allow", "Principal": {"AWS": "arn:aws:iam::000000000000:root"}, "Action": "sts:AssumeRole"}
+        iam.create_role(RoleName="caller", AssumeRolePolicyDocument=json.dumps({"Version": "2012-10-17", "Statement": [trust]}))
+        rights = {"Effect": "Allow", "Action": ["lambda:InvokeFunctionUrl", "lambda:InvokeFunction"], "Resource": live}
+        policy = json.dumps({"Version": "2012-10-17", "Statement": [rights]})
+        iam.put_role_policy(RoleName="caller", PolicyName="call-the-endpoint", PolicyDocument=policy)
+        configuration = aws.client("lambda").get_function_configuration
+        roles = {name: configuration(FunctionName=aws.function_name(name))["Role"] for name in stack.FUNCTIONS}
+        roles["caller"] = "arn:aws:iam::000000000000:role/caller"
+
+        def ask(role: str | None) -> tuple[int, dict]:
+            host = aws.outputs["EndpointUrl"].split("/")[2]
+            body = json.dumps({"flow": "main_ivr", "conversationId": "3f1c0e52-7a4d-4c1b-9a76-0d5c2b8e4f11"})
+            asked = AWSRequest("POST", f"{aws.endpoint}/", {"host": host, "content-type": "application/json"}, body)
+            if role:
+                keys = aws.client("sts").assume_role(RoleArn=roles[role], RoleSessionName="probe")["Credentials"]
+                credentials = Credentials(keys["AccessKeyId"], keys["SecretAccessKey"], keys["SessionToken"])
+                SigV4Auth(credentials, "lambda", stack.REGION).add_auth(asked)
+            answer = urllib3.request("POST", asked.url, body=body, headers=dict(asked.headers.items()), retries=False, timeout=20)
+            return answer.status, json.loads(answer.data)
+
+        assert ask(None)[0] == 403
+        assert {role: ask(role)[0] for role in roles} == dict.fromkeys(roles, 403) | {"caller": 200}
+        assert ask("caller")[1]["cohort"] == "stable"  # nothing is rolled out
 
 
 def _pause(aws, function: str) -> None:

@@ -41,6 +41,7 @@ VARIANTS = {
         "WorkerConcurrency": "3",
         "Tracing": "all",
         "EndpointDeployment": "Linear10PercentEvery1Minute",
+        "EndpointUrl": "iam",
     },
     "over what was kept": {
         "Stage": "prod",
@@ -95,6 +96,8 @@ METRICS = {
     ("AWS/Lambda", "Throttles"): [{"FunctionName"}, {"FunctionName", "Resource"}],
     ("AWS/Lambda", "Duration"): [{"FunctionName"}, {"FunctionName", "Resource"}],
     ("AWS/SQS", "ApproximateNumberOfMessagesVisible"): [{"QueueName"}],
+    ("AWS/SQS", "ApproximateAgeOfOldestMessage"): [{"QueueName"}],
+    ("AWS/SNS", "NumberOfNotificationsFailed"): [{"TopicName"}],
     ("AWS/DynamoDB", "ConsumedReadCapacityUnits"): [{"TableName"}],
     ("AWS/DynamoDB", "ConsumedWriteCapacityUnits"): [{"TableName"}],
     ("AWS/Logs", "IncomingBytes"): [{"LogGroupName"}],
@@ -118,7 +121,11 @@ ALARMS = {
     "rollback-executor-no-tick": "Serin/Tick",
     "rollback-executor-errors": "AWS/Lambda/Errors",
     "restoration-overdue": "Serin/RestorationOverdue",
+    "rollback-waiting": "AWS/SQS/ApproximateAgeOfOldestMessage",
+    "rollback-undelivered": "AWS/SNS/NumberOfNotificationsFailed",
     "rollback-dlq": "AWS/SQS/ApproximateNumberOfMessagesVisible",
+    "alerts-undelivered": "AWS/SNS/NumberOfNotificationsFailed",
+    "waiting-alert-webhook": "AWS/SQS/ApproximateAgeOfOldestMessage",
     "dlq-alert-webhook": "AWS/SQS/ApproximateNumberOfMessagesVisible",
 }
 
@@ -491,11 +498,13 @@ def test_the_endpoint_alone_is_not_traced_by_default(resources, variant):
 
 def test_concurrency_is_reserved_only_where_asked(template, resources, variant):
     given = VARIANTS[variant]
-    for name in FUNCTIONS:
-        parameter = "EndpointConcurrency" if name == "RandomPercentage" else "WorkerConcurrency"
+    of = {"RandomPercentage": "EndpointConcurrency", "CanaryEvaluator": "WorkerConcurrency", "RollbackExecutor": "WorkerConcurrency"}
+    for name, parameter in of.items():
         reserved = resources[name]["Properties"].get("ReservedConcurrentExecutions")
         assert reserved == ({"Ref": parameter} if parameter in given else None), name
         assert template["Parameters"][parameter]["Default"] == "0"
+    # Its targets come and go, two runs for each: a limit for all of them would throttle it.
+    assert "ReservedConcurrentExecutions" not in resources["AlertForwarder"]["Properties"]
     # Two runs for its queue and one for its tick, or a function would be throttled by its own triggers.
     accepted = re.compile(template["Parameters"]["WorkerConcurrency"]["AllowedPattern"])
     assert [n for n in range(13) if accepted.fullmatch(str(n))] == [0, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12]
@@ -527,8 +536,10 @@ def test_the_topics_name_who_may_publish(resources, variant):
     if named:
         denied = allowed["RollbackTopic"]["NobodyElse"]
         assert (denied["Effect"], denied["Principal"]) == ("Deny", "*")
-        # Alarms are a service's, and pass; the functions and those who are named are everybody else who does.
-        assert denied["Condition"]["BoolIfExists"] == {"aws:PrincipalIsAWSService": "false"}
+        # Alarms are a service's, and pass, also where a request does not say so; the functions and those who are named are everybody else
+        # who does.
+        assert set(denied["Condition"]) == {"ArnNotEquals", "Bool"}
+        assert denied["Condition"]["Bool"] == {"aws:PrincipalIsAWSService": "false"}
         (_, joined) = denied["Condition"]["ArnNotEquals"]["aws:PrincipalArn"]["Fn::Split"]
         *roles, publishers = joined["Fn::Join"][1]
         assert {"AWS": roles} == allowed["RollbackTopic"]["Functions"]["Principal"]
@@ -550,9 +561,20 @@ def test_genesys_may_call_the_live_alias_and_nothing_else(template, as_it_comes)
     assert template["Outputs"]["RandomPercentageLiveArn"]["Value"] == statement["Resource"]
 
 
-def test_the_functions_have_no_address_of_their_own(resources):
-    """Neither a URL nor a permission that lets somebody in: what may call them is a role's policy."""
-    assert not of_type(resources, "AWS::Lambda::Url") and not of_type(resources, "AWS::Lambda::Permission")
+def test_the_functions_have_no_address_of_their_own_unless_asked_and_then_the_endpoint_for_signed_requests(template, resources, variant):
+    """And no permission lets anybody in: what may call them is a role's policy."""
+    assert not of_type(resources, "AWS::Lambda::Permission")
+    parameter = template["Parameters"]["EndpointUrl"]
+    assert (parameter["Default"], parameter["AllowedValues"]) == ("none", ["none", "iam"])
+    urls, asked = of_type(resources, "AWS::Lambda::Url"), VARIANTS[variant].get("EndpointUrl") == "iam"
+    signed = {"TargetFunctionArn": {"Ref": "RandomPercentage"}, "Qualifier": "live", "AuthType": "AWS_IAM"}
+    assert list(urls.values()) == ([signed] if asked else [])
+    outputs = resolved(template, VARIANTS[variant])["Outputs"]
+    assert ("EndpointUrl" in outputs) is asked
+    for name in urls:
+        # The alias is named, not referred to.
+        assert resources[resources[name]["DependsOn"]]["Properties"]["Name"] == "live"
+        assert outputs["EndpointUrl"]["Value"] == {"Fn::GetAtt": [name, "FunctionUrl"]}
 
 
 def test_the_endpoint_is_deployed_gradually_and_the_others_all_at_once(resources, variant):
@@ -609,19 +631,41 @@ def test_every_source_queue_has_a_dead_letter_queue_and_time_enough(resources):
         queue, function = queues[queue_of(mapping["EventSourceArn"])], resources[mapping["FunctionName"]["Ref"]]["Properties"]
         dead = queue_of(queue["RedrivePolicy"]["deadLetterTargetArn"])
         assert "Dlq" in dead and dead in queues, name
-        assert queue["RedrivePolicy"]["maxReceiveCount"] == 5, name
+        # After ten minutes a request for a rollback is void: two tries fit in.
+        tries = {"RollbackRequests": 2, "Alerts": 5}[name]
+        assert queue["RedrivePolicy"]["maxReceiveCount"] == tries, name
+        assert name != "RollbackRequests" or queue["VisibilityTimeout"] * (tries - 1) < 600 <= queue["VisibilityTimeout"] * tries
         assert queue["VisibilityTimeout"] >= 6 * function["Timeout"], name
         assert mapping["FunctionResponseTypes"] == ["ReportBatchItemFailures"], name
         assert mapping["ScalingConfig"] == {"MaximumConcurrency": 2}, name
     assert mappings["RollbackRequests"]["BatchSize"] == 1
 
 
-def test_every_dead_letter_queue_is_watched(resources):
-    dead = {name for name in of_type(resources, "AWS::SQS::Queue") if "Dlq" in name}
-    watched = {
-        queue_of(value) for metric in alarm_metrics(resources) for value in metric.dimensions.values() if metric.namespace == "AWS/SQS"
+def test_messages_that_nobody_takes_are_told_whether_they_wait_or_failed_or_never_arrived(resources):
+    queues = of_type(resources, "AWS::SQS::Queue")
+    dead = {name for name in queues if "Dlq" in name}
+    watched = {}
+    for metric in alarm_metrics(resources):
+        if metric.namespace in ("AWS/SQS", "AWS/SNS"):
+            (value,) = metric.dimensions.values()
+            watched.setdefault(metric.name, set()).add(queue_of(value))
+    assert watched == {
+        "ApproximateNumberOfMessagesVisible": dead,
+        "ApproximateAgeOfOldestMessage": set(queues) - dead,
+        "NumberOfNotificationsFailed": {
+            s["TopicArn"]["Ref"] for s in of_type(resources, "AWS::SNS::Subscription").values() if s["Protocol"] == "sqs"
+        },
     }
-    assert dead == watched == {"AlertDlq", "RollbackDlq"}
+    assert dead == {"AlertDlq", "RollbackDlq"} and len(queues) == 4
+    # Half of the time for which a request counts; and when the last try of an alert that fails is over.
+    assert resources["RollbackWaiting"]["Properties"]["Threshold"] == 300
+    alerts = queues["AlertQueue"]
+    last = alerts["VisibilityTimeout"] * alerts["RedrivePolicy"]["maxReceiveCount"]
+    assert resources["AlertWaiting"]["Properties"]["Threshold"] == last == 900
+    for name in ("RollbackWaiting", "AlertWaiting", "UndeliveredAlerts", "UndeliveredRollbacks"):
+        alarm = resources[name]["Properties"]
+        assert (alarm["Period"], alarm["EvaluationPeriods"]) == (60, 1), name
+        assert alarm["Statistic"] == ("Sum" if "Undelivered" in name else "Maximum"), name
 
 
 class Metric:
@@ -698,13 +742,15 @@ def test_only_the_alarms_of_ticks_are_quiet_while_the_schedules_are_off(resource
 
 
 def goes_off_after(alarm: dict, minutes: list[dict]) -> int | None:
-    """The minute in which an alarm goes off, if each has these sums by metric; as CloudWatch reckons it when nothing is missing."""
+    """The minute in which an alarm goes off, if each has these sums by metric; as CloudWatch reckons it when no minute is late."""
     breaching = []
     for count, sums in enumerate(minutes, 1):
         if "Metrics" in alarm:
             (expression,) = [part["Expression"] for part in alarm["Metrics"] if "Expression" in part]
-            assert expression == "100 * FILL(fallbacks, 0) / FILL(calls, 1)"
-            value = 100 * sums.get("Fallback", 0) / (sums.get("Invocations") or 1)
+            assert expression == "IF(FILL(fallbacks, 0) >= 10, 100, 100 * FILL(fallbacks, 0) / calls)"
+            fallbacks, calls = sums.get("Fallback", 0), sums.get("Invocations")
+            # Without calls there is no quotient, and what is missing does not breach.
+            value = 100 if fallbacks >= 10 else 100 * fallbacks / calls if calls else 0
         else:
             value = sums.get(alarm["MetricName"], 0)
         breaching = [*breaching, value >= alarm["Threshold"]][-alarm["EvaluationPeriods"] :]
@@ -732,6 +778,8 @@ def test_the_endpoints_alarms_hold_for_ten_calls_an_hour_and_for_twenty_thousand
     # A deployment that has a tenth of the calls for five minutes, and fails them all: taken back before it gets the rest.
     assert goes_off_after(errors, share(big, "Errors", 0.1)) <= 4
     assert goes_off_after(fallbacks, share(big, "Fallback", 0.1)) <= 4
+    # One broken flow among many: a twentieth of the calls, sixteen in a minute.
+    assert goes_off_after(fallbacks, [{"Invocations": 333, "Fallback": 16} for _ in range(120)]) == 2
     # One in a thousand that is not drawn wakes nobody.
     assert goes_off_after(fallbacks, share(big, "Fallback", 0.001)) is None
     assert (p99["ExtendedStatistic"], p99["EvaluationPeriods"], p99["DatapointsToAlarm"]) == ("p99", 30, 2)
@@ -817,7 +865,7 @@ def test_a_further_target_of_alerts_is_like_the_first(template):
     for name, spelled in names.items():
         first = first.replace(json.dumps({"Ref": name}), json.dumps({"Fn::Sub": spelled}))
     assert json.dumps(here, sort_keys=True).replace("alert-${Target}", "alert-webhook") == first
-    assert text.count("${Target}") == 3, "the queue, its dead letters, and their alarm"
+    assert text.count("${Target}") == 4, "the queue, its dead letters, and the alarm of each"
     assert template["Resources"]["AlertForwarder"]["Properties"]["FunctionName"] == {"Fn::Sub": names["AlertForwarder"]}
 
 
@@ -832,6 +880,17 @@ def test_the_forwarder_serves_every_target_of_its_stage_and_sees_nothing_else(re
     deliveries = allowed["Deliveries"]
     assert deliveries["Action"] == ["dynamodb:GetItem", "dynamodb:PutItem"]
     assert deliveries["Condition"] == {"ForAllValues:StringLike": {"dynamodb:LeadingKeys": ["DELIVERED#*"]}}
+
+
+def test_those_who_steer_remove_what_is_over_and_never_what_was_recorded(resources):
+    """By partition; the emulator does not know the keys of a request, so that it lets every item through."""
+    for role in ("CanaryEvaluatorRole", "RollbackExecutorRole"):
+        (policy,) = resources[role]["Properties"]["Policies"]
+        allowed = {s["Sid"]: s for s in policy["PolicyDocument"]["Statement"]}
+        assert [sid for sid, s in allowed.items() if "dynamodb:DeleteItem" in as_list(s["Action"])] == ["Ended"], role
+        ended = allowed["Ended"]
+        assert (ended["Action"], ended["Resource"]) == ("dynamodb:DeleteItem", allowed["Ledger"]["Resource"]), role
+        assert ended["Condition"] == {"ForAllValues:StringEquals": {"dynamodb:LeadingKeys": ["ACTIVE", "OUTBOX", "STAGE"]}}, role
 
 
 def test_tls_only_is_left_out_for_the_local_stage_alone(template, resources, variant):
@@ -964,7 +1023,7 @@ def test_everything_works_on_the_same_table_and_bucket_the_stacks_own_or_the_one
             for where, s in statements(whole["Resources"])
             if where.endswith("Role") and as_list(s["Action"])[0].startswith(service)
         ]
-        assert len(arns) == {"Table": 3, "Bucket": 1}[of_arn]
+        assert len(arns) == {"Table": 5, "Bucket": 1}[of_arn]
         for arn in arns:
             assert arn["Fn::Sub"][1] == {of_arn: expected}
         assert of_arn != "Table" or dashboard["DashboardBody"]["Fn::Sub"][1] == {"Table": expected}
@@ -1172,6 +1231,40 @@ FAULTS = {
     "a queue has no dead-letter queue": (
         lambda t: drop(t, "RollbackQueue", "RedrivePolicy"),
         test_every_source_queue_has_a_dead_letter_queue_and_time_enough,
+    ),
+    "a request for a rollback is tried when it is void": (
+        lambda t: properties_of(t, "RollbackQueue")["RedrivePolicy"].update(maxReceiveCount=5),
+        test_every_source_queue_has_a_dead_letter_queue_and_time_enough,
+    ),
+    "a queue's consumer may stop in silence": (
+        lambda t: t["Resources"].pop("RollbackWaiting"),
+        test_messages_that_nobody_takes_are_told_whether_they_wait_or_failed_or_never_arrived,
+    ),
+    "a topic may lose messages in silence": (
+        lambda t: properties_of(t, "UndeliveredAlerts")["Dimensions"][0].update(Value={"Fn::GetAtt": ["WatchersTopic", "TopicName"]}),
+        test_messages_that_nobody_takes_are_told_whether_they_wait_or_failed_or_never_arrived,
+    ),
+    "a function may remove what was recorded": (
+        lambda t: statement_of(t, "CanaryEvaluatorRole", "Ended").pop("Condition"),
+        test_those_who_steer_remove_what_is_over_and_never_what_was_recorded,
+    ),
+    "a function may remove what was recorded by another statement": (
+        lambda t: statement_of(t, "RollbackExecutorRole", "Ledger")["Action"].append("dynamodb:DeleteItem"),
+        test_those_who_steer_remove_what_is_over_and_never_what_was_recorded,
+    ),
+    "everybody may call the endpoint's address": (
+        lambda t: properties_of(t, "EndpointAddress").update(AuthType="NONE"),
+        test_the_functions_have_no_address_of_their_own_unless_asked_and_then_the_endpoint_for_signed_requests,
+    ),
+    "the endpoint has an address that nobody asked for": (
+        lambda t: t["Resources"]["EndpointAddress"].pop("Condition"),
+        test_the_functions_have_no_address_of_their_own_unless_asked_and_then_the_endpoint_for_signed_requests,
+    ),
+    "an alarm's request for a rollback may be denied": (
+        lambda t: properties_of(t, "RollbackTopicPolicy")["PolicyDocument"]["Statement"][2]["Fn::If"][1]["Condition"].update(
+            BoolIfExists=properties_of(t, "RollbackTopicPolicy")["PolicyDocument"]["Statement"][2]["Fn::If"][1]["Condition"].pop("Bool")
+        ),
+        test_the_topics_name_who_may_publish,
     ),
     "a queue shows messages again while they are worked on": (
         lambda t: properties_of(t, "RollbackQueue").update(VisibilityTimeout=30),

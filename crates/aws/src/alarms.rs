@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use std::time::Duration;
 
 /// What the template makes for every stage, by the ends of their names.
-pub const OF_THE_TEMPLATE: [&str; 18] = [
+pub const OF_THE_TEMPLATE: [&str; 22] = [
     "canary-evaluator-errors",
     "canary-evaluator-no-tick",
     "canary-evaluator-flows-missed",
@@ -23,12 +23,16 @@ pub const OF_THE_TEMPLATE: [&str; 18] = [
     "rollback-executor-errors",
     "rollback-executor-no-tick",
     "restoration-overdue",
+    "rollback-waiting",
+    "rollback-undelivered",
     "rollback-dlq",
+    "alerts-undelivered",
+    "waiting-alert-webhook",
     "dlq-alert-webhook",
 ];
 /// How long an answer may take.
 const PATIENCE: Duration = Duration::from_secs(3);
-/// A stage has some ten; a bound against answers that do not end.
+/// A stage has some twenty; a bound against answers that do not end.
 const MOST_PAGES: usize = 20;
 
 /// An alarm.
@@ -57,7 +61,7 @@ pub struct Alarms {
 
 /// The template's, and those of further alert targets.
 fn is_ours(name: &str) -> bool {
-    OF_THE_TEMPLATE.contains(&name) || name.starts_with("dlq-alert-")
+    OF_THE_TEMPLATE.contains(&name) || name.starts_with("waiting-alert-") || name.starts_with("dlq-alert-")
 }
 
 /// The alarms of a stage, by their names.
