@@ -105,7 +105,7 @@ class Reckoning:
             used["scheduler"] += ticks
             self._run(used, function, ticks, getattr(self.assumed, f"{_short(function)}_seconds"))
             self._asked(used, idle, ticks)
-        used["alarms"] = here["alarm_metrics"] + self.chosen.targets
+        used["alarms"] = here["alarm_metrics"] + self.chosen.targets * here["alarm_metrics_of_a_target"]
         used["dashboards"] = here["dashboards"]
         used["metrics"] = self.counts["metrics"]["always"]
         used["sqs"] = (here["queues"] + self.chosen.targets) * POLLS

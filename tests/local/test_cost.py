@@ -274,13 +274,24 @@ def until(true, what: str, seconds: float = 20):
         time.sleep(0.1)
 
 
+def set_up(template: dict, kind: str) -> list[dict]:
+    """What a template sets up of a kind, each with its properties; without what is for the local stack alone."""
+    every = [resource for resource in template["Resources"].values() if resource.get("Condition") != "IsLocal"]
+    return [resource.get("Properties", {}) for resource in every if resource["Type"] == kind]
+
+
+def alarm_metrics(template: dict) -> int:
+    """An alarm on an expression is billed for each metric in it."""
+    alarms = set_up(template, "AWS::CloudWatch::Alarm")
+    return sum(max(1, json.dumps(alarm.get("Metrics", "")).count('"MetricStat"')) for alarm in alarms)
+
+
 def installation() -> dict:
     """What the template sets up, as far as it is billed."""
-    template = yaml_parse(stack.TEMPLATE.read_text())
-    every = [resource for resource in template["Resources"].values() if resource.get("Condition") != "IsLocal"]
+    template, target = (yaml_parse((stack.TEMPLATE.parent / name).read_text()) for name in ("template.yaml", "alert-target.yaml"))
 
     def of(kind: str) -> list[dict]:
-        return [resource.get("Properties", {}) for resource in every if resource["Type"] == kind]
+        return set_up(template, kind)
 
     def short(arn) -> str:
         return next(function for function in stack.FUNCTIONS if function.replace("-", "") in json.dumps(arn).lower().replace("-", ""))
@@ -303,8 +314,8 @@ def installation() -> dict:
         "memory_mb": {name: function["MemorySize"] for name, function in functions.items()},
         # Lambda's own lines can be had without only as JSON, and at a level above INFO.
         "platform_lines": {name: function["LoggingConfig"].get("SystemLogLevel") != "WARN" for name, function in functions.items()},
-        # An alarm on an expression is billed for each metric in it.
-        "alarm_metrics": sum(max(1, json.dumps(alarm.get("Metrics", "")).count('"MetricStat"')) for alarm in of("AWS::CloudWatch::Alarm")),
+        "alarm_metrics": alarm_metrics(template),
+        "alarm_metrics_of_a_target": alarm_metrics(target),
         "dashboards": len(of("AWS::CloudWatch::Dashboard")),
         # A search shows a metric for each flow; the one for reasons counts as one.
         "dashboard_metrics": {"always": len(shown) - len(by_flow), "a_flow": len(by_flow)},
