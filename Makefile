@@ -10,9 +10,13 @@ LOCAL := $(PYTHON) tests/local/bootstrap.py
 VENDOR := .local/contract/python/bin/python
 FN ?= random-percentage
 EVENT ?=
-STAGE ?= prod
+# Which installation has no default: nobody updates production by leaving a word out.
+STAGE ?=
 ARCH ?= arm64
-RELEASE = target/release-packages/serin-$(shell sed -n 's/^version = "\(.*\)"$$/\1/p' Cargo.toml | head -1)-$(ARCH)
+RELEASE = target/release-packages/$(shell $(PYTHON) infra/release/checkout.py $(ARCH))
+DEPLOY = $(PYTHON) infra/release/deploy.py
+DENY := .local/cargo-deny-0.20.2
+CHECK ?= licenses bans sources
 # Where the contract was generated from, if it is here.
 SPEC ?= ../shared/genesys/publicapi-excerpt.json
 
@@ -32,7 +36,8 @@ local: need ## a local stack with callers on which time runs, to try `serin` on:
 test: need ## everything that must hold
 	cargo fmt --all --check
 	@echo "▸ install what the tests need, while the compiler runs" && mkdir -p .local
-	@$(LOCAL) --all > .local/install.log 2>&1 & installing=$$!; \
+	@set -m; $(LOCAL) --all > .local/install.log 2>&1 & installing=$$!; \
+	  set +m; trap 'kill -- -$$installing 2>/dev/null || :' EXIT; \
 	  set -x; cargo clippy --workspace --all-targets --locked -- -D warnings; cargo build --workspace --bins --locked; \
 	  cargo test --workspace --locked --quiet; set +x; \
 	  wait $$installing || { cat .local/install.log >&2; exit 1; }
@@ -78,22 +83,26 @@ build: need ## all binaries, in the profile the local stack uses
 invoke: build ## send one event to one function: make invoke FN=canary-evaluator EVENT=events/canary-evaluator.json
 	@$(PYTHON) tests/local/invoke.py $(FN) $(EVENT)
 
-package: need .local/package/requirements.txt ## a release in target/release-packages: zips for Lambda, bills of materials, checksums; the same bytes for the same commit (ARCH=x86_64 for the other architecture)
-	@.local/package/bin/python infra/release/package.py $(ARCH)
+package: need ## a release in target/release-packages: zips for Lambda, bills of materials, checksums; the same bytes for the same commit (ARCH=x86_64 for the other architecture)
+	@$(LOCAL) --package infra/release/package.py $(ARCH)
 
-deploy: $(if $(PACKAGE),,package) ## deploy to AWS with the SAM CLI: make deploy STAGE=prod GENESYS_API=https://api.mypurecloud.com PARAMETERS="NotifyEmail=… KeyArn=…"; parameters not given keep their values; PACKAGE=folder deploys a release that is there
-	@$(PYTHON) infra/release/deploy.py serin --stage $(STAGE) --package "$(or $(PACKAGE),$(RELEASE))" --genesys-api "$(GENESYS_API)" $(PARAMETERS)
+# Everything that can be refused is refused before the half hour that a release takes. PARAMETERS reaches Python as it was written, past the shell.
+deploy alerts key: export PARAMETERS_GIVEN = $(PARAMETERS)
+deploy: ## deploy to AWS with the SAM CLI: make deploy STAGE=prod GENESYS_API=https://api.mypurecloud.com PARAMETERS="NotifyEmail=… KeyArn=…"; parameters not given keep their values; PACKAGE=folder deploys a release that is there
+	@$(if $(PACKAGE),:,$(DEPLOY) serin --check-only --stage "$(STAGE)" --genesys-api "$(GENESYS_API)" --parameters "$$PARAMETERS_GIVEN")
+	@$(if $(PACKAGE),:,$(MAKE) --no-print-directory package)
+	@$(DEPLOY) serin --stage "$(STAGE)" --package "$(or $(PACKAGE),$(RELEASE))" --genesys-api "$(GENESYS_API)" --parameters "$$PARAMETERS_GIVEN"
 
 alerts: ## one more target of alerts on AWS, after its secret is stored: make alerts STAGE=prod TARGET=oncall
-	@$(PYTHON) infra/release/deploy.py alerts --stage $(STAGE) --target "$(TARGET)" $(PARAMETERS)
+	@$(DEPLOY) alerts --stage "$(STAGE)" --target "$(TARGET)" --parameters "$$PARAMETERS_GIVEN"
 
 key: ## a customer key for the ledger, queues and topics, before the first deployment: make key STAGE=prod
-	@$(PYTHON) infra/release/deploy.py key --stage $(STAGE) $(PARAMETERS)
+	@$(DEPLOY) key --stage "$(STAGE)" --parameters "$$PARAMETERS_GIVEN"
 
-audit: need .local/audit/bin/cargo-deny ## licences, banned crates and sources of all dependencies, by cargo-deny (the first time builds it, some minutes)
-	.local/audit/bin/cargo-deny --locked check licenses bans sources
+audit: need $(DENY)/bin/cargo-deny ## licences, banned crates and sources of all dependencies, by cargo-deny (the first time builds it, some minutes); CHECK=advisories looks up known vulnerabilities
+	$(DENY)/bin/cargo-deny --locked check $(CHECK)
 
-clean: ## remove what was built and installed here
+clean: ## remove what was built and installed here, releases too
 	rm -rf target .local
 
 .PHONY: need
@@ -103,10 +112,5 @@ need:
 	@$(PYTHON) -c 'import venv, ensurepip' 2>/dev/null || { echo "Python's venv is missing: on Debian and Ubuntu, apt-get install python3-venv" >&2; exit 1; }
 	@command -v cc >/dev/null && command -v strip >/dev/null || { echo "a C compiler and strip are missing: on Debian and Ubuntu, apt-get install gcc libc6-dev" >&2; exit 1; }
 
-# What packages, made anew when its versions change.
-.local/package/requirements.txt: infra/release/requirements.txt
-	@echo "▸ install what packages into .local/package (once)" && $(PYTHON) -m venv --clear .local/package
-	@.local/package/bin/pip install --quiet --disable-pip-version-check -r $< && cp $< $@
-
-.local/audit/bin/cargo-deny:
-	cargo install cargo-deny --version 0.20.2 --locked --root .local/audit
+$(DENY)/bin/cargo-deny:
+	cargo install cargo-deny --version $(DENY:.local/cargo-deny-%=%) --locked --root $(DENY)

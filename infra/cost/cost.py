@@ -9,6 +9,7 @@ The tables in docs/cost.md are made here too, and the test keeps them so.
 
 import argparse
 import json
+import math
 import re
 import sys
 from collections import Counter
@@ -21,15 +22,17 @@ HOURS = 730  # of a month
 SECONDS = HOURS * 3600
 EVALUATOR, EXECUTOR, FORWARDER, ENDPOINT = "canary-evaluator", "rollback-executor", "alert-forwarder", "random-percentage"
 WORKERS = (EVALUATOR, EXECUTOR, FORWARDER)
+TRACING = ("none", "workers", "all")
 VISITED_AFTER = 24  # hours that ticks visit a flow after its rollout ended
 FRESH = 0.7  # seconds that a sandbox of random-percentage answers from memory for a flow
 POLLS = 5 * 3 * 60 * HOURS  # Lambda asks a queue with five pollers, each for 20 seconds; with a maximum concurrency never with fewer
 READS = 30  # a second that Serin may ask of Parameter Store, of the 40 that an account has
+FREE_DASHBOARD = 50  # metrics that a dashboard may show and be free
 GB = 1e9
 
 
-def assumed(value, help: str):
-    return field(default=value, metadata={"help": help})
+def assumed(value, help: str, least: float = 0, most: float = math.inf):
+    return field(default=value, metadata={"help": help, "least": least, "most": most})
 
 
 @dataclass(frozen=True)
@@ -38,7 +41,7 @@ class Assumed:
 
     rollouts: float = assumed(8, "rollouts of a flow in a month")
     watched_hours: float = assumed(3, "hours from a rollout's first step to its end")
-    rolled_back: float = assumed(0.2, "share of the rollouts that are rolled back")
+    rolled_back: float = assumed(0.2, "share of the rollouts that are rolled back", most=1)
     evaluator_seconds: float = assumed(2, "seconds of an evaluator's tick with no flow")
     evaluator_seconds_per_flow: float = assumed(0.05, "seconds more for each flow that it visits")
     executor_seconds: float = assumed(0.5, "seconds of an executor's tick with no flow")
@@ -47,12 +50,12 @@ class Assumed:
     forwarder_seconds: float = assumed(1, "seconds to forward an alert")
     endpoint_ms: float = assumed(2, "milliseconds of a call that is answered from memory")
     endpoint_ms_reading: float = assumed(40, "milliseconds of a call that has to read first, a new sandbox's among them")
-    sandboxes: float = assumed(5, "sandboxes of the endpoint that share the calls")
+    sandboxes: float = assumed(5, "sandboxes of the endpoint that share the calls", least=1)
     peak: float = assumed(3, "times as many calls in the busiest hour as in an average one")
     platform_log_bytes: float = assumed(380, "bytes that Lambda itself writes to the log for each run: START, END, REPORT")
     export_kb: float = assumed(200, "kB of a flow's export in the bucket")
     request_kb: float = assumed(2, "kB that a request to Genesys Cloud sends")
-    key_requests: float = assumed(70_000, "requests to KMS for the table's key: by four functions, each five minutes, twice")
+    key_requests: float = assumed(35_000, "requests to KMS for the table's key: by the two functions that tick, each five minutes, twice")
     months: float = assumed(12, "months after which storage is looked at; entries of the ledger are never deleted")
 
 
@@ -82,10 +85,10 @@ class Reckoning:
         after = min(1, assumed.rollouts * (assumed.watched_hours + VISITED_AFTER) / HOURS) * flows
         self.listed = after - self.watched
         self.visited = after
-        # A tick reads all that it visits at once; the endpoint reads as its calls come.
+        # A tick reads all that it visits at once; the endpoint reads as its calls come, in that second too.
         self.reads = self._reads(calls / SECONDS) * SECONDS
         self.reads_at_peak = self._reads(calls / SECONDS * assumed.peak)
-        self.needs_throughput = max(self.visited, self.reads_at_peak) > READS
+        self.needs_throughput = self.visited + self.reads_at_peak > READS
         self.throughput = self.needs_throughput if chosen.throughput is None else chosen.throughput
         self.used = {"installation": self._installation(), "rollouts": self._rollouts(), "calls": self._calls()}
 
@@ -102,7 +105,7 @@ class Reckoning:
             used["scheduler"] += ticks
             self._run(used, function, ticks, getattr(self.assumed, f"{_short(function)}_seconds"))
             self._asked(used, idle, ticks)
-        used["alarms"] = here["alarm_metrics"] + self.chosen.targets
+        used["alarms"] = here["alarm_metrics"] + self.chosen.targets * here["alarm_metrics_of_a_target"]
         used["dashboards"] = here["dashboards"]
         used["metrics"] = self.counts["metrics"]["always"]
         used["sqs"] = (here["queues"] + self.chosen.targets) * POLLS
@@ -191,7 +194,11 @@ class Reckoning:
     def bill(self, *groups: str, free: bool = False) -> dict[str, float]:
         """Dollars by price, of the groups named or of all; what is free each month in every account taken off or not."""
         used = sum((Counter({p: q for p, q in self.used[g].items() if q > 0}) for g in groups or self.used), Counter())
-        return {p: self.dollars(p, max(0, q - self.prices[p]["free"] * free)) for p, q in used.items() if q}
+        shown = self.counts["installation"]["dashboard_metrics"]
+        allowed = {p: self.prices[p]["free"] * free for p in used}
+        if shown["always"] + self.flows * shown["a_flow"] > FREE_DASHBOARD:
+            allowed["dashboards"] = 0
+        return {p: self.dollars(p, max(0, q - allowed[p])) for p, q in used.items() if q}
 
     def total(self, *groups: str, free: bool = False) -> float:
         return sum(self.bill(*groups, free=free).values())
@@ -324,11 +331,11 @@ def options() -> str:
             found.append(("−" if difference < -0.005 else "") + usd(abs(difference)))
         return found
 
-    none = Chosen(tracing="none")
+    usual = load("counts.json")["installation"]["tracing"]
+    others = [tracing for tracing in TRACING if tracing != usual]
     long = load("counts.json")["installation"]["log_days"]
     rows = [
-        ["`Tracing=workers`, beside `none`", *adds(none, tracing="workers")],
-        ["`Tracing=all`, beside `none`", *adds(none, tracing="all")],
+        *([f"`Tracing={tracing}` in place of `{usual}`", *adds(Chosen(), tracing=tracing)] for tracing in others),
         ["`KeyArn`: a customer key (and 1 more for each of its first two rotations)", *adds(Chosen(), key=True)],
         [f"`LogRetentionDays=365` in place of {long}", *adds(Chosen(), log_days=365)],
         ["each further target of alerts", *adds(Chosen(), targets=1)],
@@ -424,17 +431,34 @@ def page(text: str) -> str:
 # ------------------------------------------------------------------------------------------------------------------------- the command
 
 
+def number(least: float = 0, most: float = math.inf, kind: type = float):
+    """A figure for an option: neither less nor more than makes sense."""
+
+    def read(text: str):
+        try:
+            value = kind(text)
+        except ValueError:
+            value = math.nan
+        if not (math.isfinite(value) and least <= value <= most):
+            bounds = f"from {least:g}" + (f" to {most:g}" if most < math.inf else " on")
+            raise argparse.ArgumentTypeError(f"{text!r} is no {'whole ' * (kind is int)}number {bounds}")
+        return value
+
+    return read
+
+
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0], formatter_class=argparse.ArgumentDefaultsHelpFormatter)
-    parser.add_argument("--flows", type=float, default=10, help="flows that have rollouts")
-    parser.add_argument("--calls", type=float, default=1e6, help="calls a month that ask the endpoint")
+    parser.add_argument("--flows", type=number(), default=10, help="flows that have rollouts")
+    parser.add_argument("--calls", type=number(), default=1e6, help="calls a month that ask the endpoint")
     for one in fields(Assumed):
-        parser.add_argument(f"--{one.name.replace('_', '-')}", type=float, default=one.default, help=one.metadata["help"])
-    parser.add_argument("--tracing", choices=("none", "workers", "all"), help="the template's parameter Tracing")
-    parser.add_argument("--log-days", type=int, help="the template's parameter LogRetentionDays")
+        bounds = number(one.metadata["least"], one.metadata["most"])
+        parser.add_argument(f"--{one.name.replace('_', '-')}", type=bounds, default=one.default, help=one.metadata["help"])
+    parser.add_argument("--tracing", choices=TRACING, help="the template's parameter Tracing")
+    parser.add_argument("--log-days", type=number(1, kind=int), help="the template's parameter LogRetentionDays")
     parser.add_argument("--key", action="store_true", help="a customer key")
-    parser.add_argument("--targets", type=int, default=0, help="further targets of alerts")
-    parser.add_argument("--trails", type=int, default=0, help="further copies of the account's management events")
+    parser.add_argument("--targets", type=number(kind=int), default=0, help="further targets of alerts")
+    parser.add_argument("--trails", type=number(kind=int), default=0, help="further copies of the account's management events")
     parser.add_argument("--throughput", action="store_true", default=None, help="Parameter Store's higher throughput, needed or not")
     given = vars(parser.parse_args(arguments))
     assume = Assumed(**{one.name: given[one.name] for one in fields(Assumed)})

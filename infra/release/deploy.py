@@ -1,17 +1,20 @@
 """Deploys with the SAM CLI what `make package` made: `make deploy`, `make alerts`, `make key`. Standard library only.
 
-    python3 infra/release/deploy.py serin  --stage prod --package target/release-packages/serin-0.1.0-arm64 GenesysApi=https://… Flows=main_ivr
+    python3 infra/release/deploy.py serin  --stage prod --package target/release-packages/serin-… --parameters "Flows=main_ivr"
+    python3 infra/release/deploy.py serin  --stage prod --check-only
     python3 infra/release/deploy.py alerts --stage prod --target oncall
     python3 infra/release/deploy.py key    --stage prod
 
 Parameters that are not given keep the values they have in AWS. What SAM would pass over in silence is refused here: a parameter the template
-does not know, a package whose files are not those of its checksums, the stage of the local stack.
+does not know, a package whose files are not those of its checksums, the stage of the local stack. `--check-only` refuses the same before
+there is a package, which takes half an hour to make.
 """
 
 import argparse
 import hashlib
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -29,11 +32,16 @@ def checked(package: Path) -> Path:
     sums = package / "SHA256SUMS"
     if not sums.is_file():
         raise Refused(f"{package} is no release: make one with `make package`, or name its folder with PACKAGE=…")
-    for line in sums.read_text().splitlines():
-        digest, _, name = line.partition("  ")
-        file = package / name
-        if not file.is_file() or hashlib.sha256(file.read_bytes()).hexdigest() != digest:
-            raise Refused(f"{file} is not what {sums} says: get the release again, or make it with `make package`")
+    again = "get the release again, or make it with `make package`"
+    listed = {name: digest for digest, _, name in (line.partition("  ") for line in sums.read_text().splitlines())}
+    there = {file.name for file in package.iterdir()} - {sums.name}
+    if lacks := sorted(({"template.yaml"} | listed.keys()) - there):
+        raise Refused(f"{package} lacks {', '.join(name or 'the end of its sums' for name in lacks)}: {again}")
+    if unknown := sorted(there - listed.keys()):
+        raise Refused(f"{sums} does not list {', '.join(unknown)}: take away what is not the release's, or {again}")
+    for name, digest in listed.items():
+        if hashlib.sha256((package / name).read_bytes()).hexdigest() != digest:
+            raise Refused(f"{package / name} is not what {sums} says: {again}")
     return package / "template.yaml"
 
 
@@ -44,17 +52,22 @@ def known(template: Path) -> dict[str, str]:
     return dict(zip(parts[1::2], parts[2::2]))
 
 
-def parameters(template: Path, given: list[str], fixed: dict[str, str]) -> dict[str, str]:
-    """`Name=value` as people write it, with those that are not theirs to give."""
+def parameters(template: Path, given: str, fixed: dict[str, str]) -> dict[str, str]:
+    """`Name=value Name="two words"` as people write it, with those that are not theirs to give."""
     names, values = known(template), {}
-    for item in given:
+    try:
+        items = shlex.split(given)
+    except ValueError as broken:
+        raise Refused(f"PARAMETERS={given!r} cannot be taken apart ({broken}): is there a quote too few?") from None
+    for item in items:
         name, equals, value = item.partition("=")
         if not equals or re.search(r'["\\]', value):
             raise Refused(f'{item!r} is no parameter: write PARAMETERS="Name=value Name=value", without quotes in a value')
         if name in fixed:
             raise Refused(f"{name} is {fixed[name]!r} here: it follows from STAGE, TARGET, GENESYS_API or the package")
         if name not in names:
-            raise Refused(f"{template.name} has no parameter {name!r}: it has {', '.join(sorted(set(names) - set(fixed)))}")
+            has = ", ".join(sorted(set(names) - set(fixed))) or "none that is given by name"
+            raise Refused(f"{template.name} has no parameter {name!r}: it has {has}")
         values[name] = value
     return {name: value for name, value in fixed.items() if name in names} | values
 
@@ -85,11 +98,14 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--package", type=Path)
     parser.add_argument("--target", default="")
     parser.add_argument("--genesys-api", default="")
-    parser.add_argument("parameters", nargs="*", metavar="Name=value")
-    asked = parser.parse_intermixed_args(arguments)
+    parser.add_argument("--parameters", default="", metavar='"Name=value Name=value"')
+    parser.add_argument("--check-only", action="store_true", help="refuse what would be refused, and deploy nothing")
+    asked = parser.parse_args(arguments)
     if region := os.environ.get("AWS_REGION"):
-        os.environ.setdefault("AWS_DEFAULT_REGION", region)  # the only one of the two that SAM reads
+        os.environ["AWS_DEFAULT_REGION"] = region  # the only one of the two that SAM reads; everything else reads the first first
     os.environ.setdefault("SAM_CLI_TELEMETRY", "0")  # a deployment is nobody else's business
+    if not asked.stage:
+        raise Refused("which installation? Name it: STAGE=prod")
     if asked.stage == "local":
         raise Refused("the stage `local` is the local stack's and goes without protections: give the installation another name, STAGE=…")
     if not shutil.which("sam"):
@@ -97,9 +113,10 @@ def main(arguments: list[str]) -> int:
 
     stack, fixed = f"serin-{asked.stage}", {"Stage": asked.stage}
     if asked.what == "serin":
-        if not asked.package:
+        if not asked.package and not asked.check_only:
             raise Refused("which release? Make one with `make package`, or name its folder with PACKAGE=…")
-        template = checked(asked.package)
+        # A package's template has the same parameters as the one that it is made from.
+        template = checked(asked.package) if asked.package else INFRA / "template.yaml"
         # Said each time: a stack keeps what it was told last, and binaries for another machine do not start.
         fixed["Architecture"] = re.search(r"Default: (\S+)", known(template)["Architecture"])[1]
         if asked.genesys_api:
@@ -117,7 +134,7 @@ def main(arguments: list[str]) -> int:
             f"{stack} is not there yet, and its first deployment has to know your Genesys Cloud region: "
             "make deploy STAGE=… GENESYS_API=https://api.mypurecloud.com (docs/quick-start.md lists the regions)"
         )
-    return deploy(template, stack, values)
+    return 0 if asked.check_only else deploy(template, stack, values)
 
 
 if __name__ == "__main__":

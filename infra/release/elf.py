@@ -7,7 +7,7 @@ from elftools.elf.dynamic import DynamicSection
 from elftools.elf.elffile import ELFFile
 from elftools.elf.gnuversions import GNUVerNeedSection
 
-# Amazon Linux 2023, of which `provided.al2023` is made, has glibc 2.34 for good: https://docs.aws.amazon.com/linux/al2023/ug/glibc.html
+# Amazon Linux 2023, of which `provided.al2023` is made, has glibc 2.34 for good: https://docs.aws.amazon.com/linux/al2023/ug/core-glibc.html
 GLIBC = (2, 34)
 MACHINES = {"arm64": "EM_AARCH64", "x86_64": "EM_X86_64"}
 # The libraries that the runtime's image brings: glibc's, and the unwinder's.

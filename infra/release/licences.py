@@ -3,7 +3,7 @@
     python infra/release/licences.py
 
 It reads the same policy, in a second and without building a tool. `make audit` runs cargo-deny itself, which looks deeper: at the texts of
-licences, at copies of a crate and at known vulnerabilities.
+licences and at copies of a crate; with CHECK=advisories at known vulnerabilities.
 """
 
 import sys

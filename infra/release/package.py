@@ -3,8 +3,8 @@
     python infra/release/package.py arm64
 
 It builds each function for Lambda with cargo-lambda, refuses a program that would not start there, and fills
-`target/release-packages/serin-VERSION-ARCH/`: a zip and a bill of materials per function, the templates with those zips in place of the
-build's folders, how it was built, and the checksum of each. docs/releases.md tells how to check one and how to make it again.
+`target/release-packages/serin-VERSION-COMMIT-ARCH/`: a zip and a bill of materials per function, the templates with those zips in place of
+the build's folders, how it was built, and the checksum of each. docs/releases.md tells how to check one and how to make it again.
 """
 
 import argparse
@@ -21,17 +21,23 @@ from datetime import datetime, timezone
 from pathlib import Path
 
 import archive
+import checkout
 import elf
 import licences
 import sbom
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = checkout.ROOT
 FUNCTIONS = ("random-percentage", "canary-evaluator", "rollback-executor", "alert-forwarder")
 TARGETS = {"arm64": "aarch64-unknown-linux-gnu", "x86_64": "x86_64-unknown-linux-gnu"}
 # The oldest processors that Lambda runs on: Graviton2 and Haswell, which has AVX2.
 PROCESSORS = {"arm64": "neoverse-n1", "x86_64": "haswell"}
-# Whatever a person's environment says about compiling would be in the bytes.
-BUILD_SETTINGS = re.compile(r"(CARGO_(ENCODED_RUSTFLAGS|INCREMENTAL|BUILD_|PROFILE_|TARGET_(?!DIR$))|RUSTFLAGS|RUSTC_|CFLAGS|CXXFLAGS|AR|CC)")
+# All that a build gets of a person's environment: where things are, and how to reach them. Whatever it says besides, of compilers or of
+# profiles, could be in the bytes.
+KEPT = re.compile(
+    r"PATH|HOME|USER|LANG|TMPDIR|CARGO_HOME|RUSTUP_\w+|CARGO_(NET|HTTP|REGISTRIES|SOURCE)_\w+|SSL_CERT_\w+|XDG_\w+|(\w+_)?(proxy|PROXY)"
+)
+# What cargo's own configuration may say, for the same reason.
+HARMLESS = {"alias", "cache", "credential-alias", "future-incompat-report", "http", "net", "registries", "registry", "source", "term"}
 
 
 class Failed(Exception):
@@ -41,13 +47,17 @@ class Failed(Exception):
 def build(function: str, architecture: str, made: int) -> Path:
     """The function's program, built for Lambda."""
     target_dir = Path(os.environ.get("CARGO_TARGET_DIR") or ROOT / "target").resolve()
-    home = Path(os.environ.get("CARGO_HOME") or Path.home() / ".cargo")
     # Panics name the file they came from: the checkout's place must not be part of it, nor the registry's or the build's.
-    places = {ROOT: "/serin", target_dir: "/serin/target"} | {source: "/crates" for source in sorted(home.glob("registry/src/*"))}
+    places = {ROOT: "/serin", target_dir: "/serin/target"} | {source: "/crates" for source in sorted(cargo_home().glob("registry/src/*"))}
+    # The standard library's files have a name without a place, unless rustup's component rust-src is here: then it is theirs again.
+    sysroot, hashed = checkout.output("rustc", "--print", "sysroot"), re.search(r"(?m)^commit-hash: (\w+)$", checkout.output("rustc", "-vV"))
+    if not sysroot or not hashed:
+        raise Failed("rustc does not say where it is and what it was made of: install Rust, see https://rustup.rs")
+    places[Path(sysroot) / "lib" / "rustlib" / "src" / "rust"] = f"/rustc/{hashed[1]}"
     if strange := [str(place) for place in places if re.search(r"\s", str(place))]:
         raise Failed(f"cargo cannot be told of a path with blanks in it ({strange[0]}): package from another folder")
     flags = [f"--remap-path-prefix={place}={name}" for place, name in places.items()] + ["-C", f"target-cpu={PROCESSORS[architecture]}"]
-    environment = {name: value for name, value in os.environ.items() if not BUILD_SETTINGS.match(name)}
+    environment = {name: value for name, value in os.environ.items() if KEPT.fullmatch(name)}
     environment |= {"CARGO_TARGET_DIR": str(target_dir), "RUSTFLAGS": " ".join(flags), "SOURCE_DATE_EPOCH": str(made)}
     environment["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{environment['PATH']}"  # cargo-lambda and its Zig
     # The version behind the target is glibc's: what is newer cannot be linked by accident.
@@ -103,33 +113,26 @@ def sums(folder: Path) -> str:
     return "".join(f"{hashlib.sha256(path.read_bytes()).hexdigest()}  {path.name}\n" for path in files)
 
 
-def commit() -> tuple[str, int]:
-    """What is checked out, and when it was committed. `SOURCE_DATE_EPOCH` stands in where there is no repository."""
-    head, when, changed = (_output("git", *arguments) for arguments in (
-        ("rev-parse", "HEAD"), ("log", "-1", "--format=%ct"), ("status", "--porcelain", "--untracked-files=no"),
-    ))  # fmt: skip
-    made = os.environ.get("SOURCE_DATE_EPOCH") or when
-    if not made:
-        raise Failed("this is no git checkout, so nobody knows of when it is: set SOURCE_DATE_EPOCH to the release's day, in seconds since 1970")
-    return (f"{head} with changes that are not committed" if changed else head or "unknown"), int(made)
+def cargo_home() -> Path:
+    return Path(os.environ.get("CARGO_HOME") or Path.home() / ".cargo")
+
+
+def configured(root: Path, home: Path) -> list[str]:
+    """Each file of cargo's configuration that could change the bytes, with what it sets: in the checkout, above it and in cargo's home."""
+    folders = dict.fromkeys([*(folder / ".cargo" for folder in (root, *root.parents)), home])
+    files = [file for folder in folders for name in ("config.toml", "config") if (file := folder / name).is_file()]
+    found = {file: sorted(tomllib.loads(file.read_text()).keys() - HARMLESS) for file in files}
+    return [f"{file} ({', '.join(names)})" for file, names in found.items() if names]
 
 
 def versions(architecture: str, of: str) -> tuple[str, dict[str, str]]:
     """The compiler's version, and what else decides the bytes."""
-    rustc = _output("rustc", "--version")
+    rustc = checkout.output("rustc", "--version")
     if not (found := re.match(r"rustc (\S+)", rustc)):
         raise Failed("rustc does not run here: install Rust, see https://rustup.rs")
     pins = dict(re.findall(r"(?m)^([a-z-]+)==(\S+)$", (Path(__file__).with_name("requirements.txt")).read_text()))
     notes = {"commit": of, "target": TARGETS[architecture], "processor": PROCESSORS[architecture]}
     return found[1], notes | {"glibc": ".".join(map(str, elf.GLIBC)), "cargo-lambda": pins["cargo-lambda"], "ziglang": pins["ziglang"]}
-
-
-def _output(*command: str) -> str:
-    try:
-        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
-    except FileNotFoundError:
-        return ""
-    return done.stdout.strip() if done.returncode == 0 else ""
 
 
 def main(arguments: list[str]) -> None:
@@ -139,13 +142,19 @@ def main(arguments: list[str]) -> None:
     rules = licences.policy()
     if complaints := licences.refused(licences.packages(ROOT, rules), rules):
         raise Failed("\n".join(complaints))
-    of, made = commit()
+    if files := configured(ROOT, cargo_home()):
+        raise Failed(f"cargo's configuration could be in the bytes: take {' and '.join(files)} away, or package with another CARGO_HOME or folder")
+    name, (head, changed), made = checkout.name(architecture), checkout.commit(), checkout.committed()
+    if made is None:
+        raise Failed("this is no git checkout, so nobody knows of when it is: set SOURCE_DATE_EPOCH to the release's day, in seconds since 1970")
+    of = f"{head} with changes that are not committed" if changed else head or "unknown"
     compiler, notes = versions(architecture, of)
     if subprocess.run(["cargo", "fetch", "--locked", "--target", TARGETS[architecture]], cwd=ROOT).returncode:
         raise Failed("the dependencies could not be fetched: see above")
     programs = {function: build(function, architecture, made) for function in FUNCTIONS}
-    version = tomllib.loads((ROOT / "Cargo.toml").read_text())["workspace"]["package"]["version"]
-    into = ROOT / "target" / "release-packages" / f"serin-{version}-{architecture}"
+    if checkout.name(architecture) != name:
+        raise Failed(f"the checkout changed while {name} was built: package again")
+    into = ROOT / "target" / "release-packages" / name
     package(programs, architecture, into, made, notes, compiler)
     print((into / "SHA256SUMS").read_text() + f"in {shlex.quote(os.path.relpath(into))}, of {of}")
 

@@ -4,6 +4,7 @@ this file runs under any python3.
     python3 tests/local/bootstrap.py                          only make sure that the tools are there
     python3 tests/local/bootstrap.py -m pytest tests/local    ... and run something with them
     python3 tests/local/bootstrap.py --all                    make everything that `make test` needs
+    python3 tests/local/bootstrap.py --package FILE …         run a script with what makes a release
 """
 
 import fcntl
@@ -17,12 +18,15 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 LOCAL = ROOT / ".local"
 VENV = LOCAL / "venv"
+PACKAGE = LOCAL / "package"
 HERE = Path(__file__).parent
-# Each apart from the others, for each pins a hundred packages: the local stack and pytest, the template's checker, the vendor's client.
+# Each apart from the others, for each pins a hundred packages: the local stack and pytest, the template's checker, the vendor's client, and
+# what makes a release (which no test needs: a linker for every machine is large).
 ENVIRONMENTS = {
     VENV: HERE / "requirements.txt",
     LOCAL / "checkov": HERE / "checkov" / "requirements.txt",
     LOCAL / "contract" / "python": HERE / "contract" / "requirements.txt",
+    PACKAGE: ROOT / "infra" / "release" / "requirements.txt",
 }
 
 
@@ -57,8 +61,10 @@ def enter() -> None:
 if __name__ == "__main__":
     if sys.argv[1:] == ["--all"]:
         for directory in ENVIRONMENTS:
-            environment(directory)
+            if directory != PACKAGE:
+                environment(directory)
         sys.exit()
-    tools_python = tools()
-    if sys.argv[1:]:
-        os.execv(tools_python, [str(tools_python), *sys.argv[1:]])
+    packages = sys.argv[1:2] == ["--package"]
+    python, command = environment(PACKAGE if packages else VENV), sys.argv[1 + packages :]
+    if command:
+        os.execv(python, [str(python), *command])

@@ -251,8 +251,11 @@ class Scene:
         self.counted()
         self.ask()
         first = self.counted()[ENDPOINT]
-        for _ in range(15):
+        # For as long as two reads take at least, however fast the machine is, and some calls, however slow.
+        begun, calls = time.monotonic(), 0
+        while time.monotonic() - begun < 3 * FRESH or calls < 5:
             assert not self.ask()["fallback"]
+            calls += 1
         reads = [request["time"] for request in self.aws.requests()[self.seen :] if request["session"].endswith(ENDPOINT)]
         self.counted()
         time.sleep(FRESH)
@@ -271,13 +274,24 @@ def until(true, what: str, seconds: float = 20):
         time.sleep(0.1)
 
 
+def set_up(template: dict, kind: str) -> list[dict]:
+    """What a template sets up of a kind, each with its properties; without what is for the local stack alone."""
+    every = [resource for resource in template["Resources"].values() if resource.get("Condition") != "IsLocal"]
+    return [resource.get("Properties", {}) for resource in every if resource["Type"] == kind]
+
+
+def alarm_metrics(template: dict) -> int:
+    """An alarm on an expression is billed for each metric in it."""
+    alarms = set_up(template, "AWS::CloudWatch::Alarm")
+    return sum(max(1, json.dumps(alarm.get("Metrics", "")).count('"MetricStat"')) for alarm in alarms)
+
+
 def installation() -> dict:
     """What the template sets up, as far as it is billed."""
-    template = yaml_parse(stack.TEMPLATE.read_text())
-    every = list(template["Resources"].values())
+    template, target = (yaml_parse((stack.TEMPLATE.parent / name).read_text()) for name in ("template.yaml", "alert-target.yaml"))
 
     def of(kind: str) -> list[dict]:
-        return [resource.get("Properties", {}) for resource in every if resource["Type"] == kind]
+        return set_up(template, kind)
 
     def short(arn) -> str:
         return next(function for function in stack.FUNCTIONS if function.replace("-", "") in json.dumps(arn).lower().replace("-", ""))
@@ -291,14 +305,20 @@ def installation() -> dict:
         ticks[short(schedule["Target"]["Arn"])] += cost.HOURS * 60 // every_minutes
     functions = {short(function["FunctionName"]): function for function in of("AWS::Serverless::Function")}
     days = of("AWS::Logs::LogGroup")[0]["RetentionInDays"]
+    (dashboard,) = of("AWS::CloudWatch::Dashboard")
+    widgets = json.loads(dashboard["DashboardBody"]["Fn::Sub"][0])["widgets"]
+    shown = [json.dumps(metric) for widget in widgets for metric in widget["properties"].get("metrics", [])]
+    by_flow = [metric for metric in shown if "SEARCH('{Serin,Stage,Flow}" in metric]
     return {
         "ticks": dict(ticks),
         "memory_mb": {name: function["MemorySize"] for name, function in functions.items()},
         # Lambda's own lines can be had without only as JSON, and at a level above INFO.
         "platform_lines": {name: function["LoggingConfig"].get("SystemLogLevel") != "WARN" for name, function in functions.items()},
-        # An alarm on an expression is billed for each metric in it.
-        "alarm_metrics": sum(max(1, json.dumps(alarm.get("Metrics", "")).count('"MetricStat"')) for alarm in of("AWS::CloudWatch::Alarm")),
+        "alarm_metrics": alarm_metrics(template),
+        "alarm_metrics_of_a_target": alarm_metrics(target),
         "dashboards": len(of("AWS::CloudWatch::Dashboard")),
+        # A search shows a metric for each flow; the one for reasons counts as one.
+        "dashboard_metrics": {"always": len(shown) - len(by_flow), "a_flow": len(by_flow)},
         "queues": len(of("AWS::Lambda::EventSourceMapping")),
         "log_days": days if isinstance(days, int) else int(default("LogRetentionDays", 30)),
         "tracing": default("Tracing", "none"),
@@ -432,6 +452,38 @@ def reckon(*arguments: str) -> str:
     done = subprocess.run(command, capture_output=True, text=True, timeout=20, env={})
     assert done.returncode == 0, done.stderr
     return done.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ("--flows -1", "argument --flows: '-1' is no number from 0 on"),
+        ("--calls nan", "argument --calls: 'nan' is no number from 0 on"),
+        ("--rollouts inf", "argument --rollouts: 'inf' is no number from 0 on"),
+        ("--sandboxes 0", "argument --sandboxes: '0' is no number from 1 on"),
+        ("--rolled-back 1.5", "argument --rolled-back: '1.5' is no number from 0 to 1"),
+        ("--log-days 0", "argument --log-days: '0' is no whole number from 1 on"),
+        ("--targets 1.5", "argument --targets: '1.5' is no whole number from 0 on"),
+        ("--peak many", "argument --peak: 'many' is no number from 0 on"),
+    ],
+)
+def test_figures_that_make_no_sense_are_refused(arguments, said, capsys):
+    with pytest.raises(SystemExit) as ended:
+        cost.main(arguments.replace(" ", "=").split())
+    assert ended.value.code == 2 and said in capsys.readouterr().err
+
+
+def test_a_dashboard_is_free_up_to_fifty_metrics():
+    shown = json.loads((cost.HERE / "counts.json").read_text())["installation"]["dashboard_metrics"]
+    free = next(flows for flows in range(100) if cost.Reckoning(flows + 1, 0).bill(free=True)["dashboards"])
+    assert shown["always"] + shown["a_flow"] * free <= 50 < shown["always"] + shown["a_flow"] * (free + 1)
+    assert cost.Reckoning(free, 0).bill(free=True)["dashboards"] == 0 < cost.Reckoning(free, 0).bill()["dashboards"]
+
+
+def test_ticks_and_calls_read_parameters_in_the_same_second():
+    month = cost.Reckoning(70, 20e6)
+    assert max(month.visited, month.reads_at_peak) < cost.READS < month.visited + month.reads_at_peak
+    assert month.needs_throughput
 
 
 def together(told: str) -> str:

@@ -20,6 +20,7 @@ RELEASE = stack.ROOT / "infra" / "release"
 sys.path.insert(0, str(RELEASE))
 
 import archive  # noqa: E402
+import checkout  # noqa: E402
 import elf  # noqa: E402
 import licences  # noqa: E402
 import package  # noqa: E402
@@ -207,7 +208,7 @@ def test_every_part_of_a_bill_can_be_looked_up(bills):
             else:
                 assert component["name"].startswith("serin-") or component["name"] == "rust-std"
         (top,) = [d for d in bill["dependencies"] if d["ref"] == bill["metadata"]["component"]["bom-ref"]]
-        assert set(top["dependsOn"]) <= refs
+        assert top["dependsOn"] and set(top["dependsOn"]) <= refs
 
 
 def test_a_bill_that_is_no_cyclonedx_is_refused():
@@ -263,31 +264,95 @@ def test_no_licence_is_allowed_that_nobody_has(dependencies):
 
 def test_a_build_does_not_depend_on_where_and_by_whom(tmp_path, monkeypatch):
     """Of the compiler's command: places renamed, glibc's version named, nothing of the person's own settings."""
-    said = tmp_path / "said.json"
-    script(tmp_path / "bin" / "cargo", f"import json, os, sys; json.dump([sys.argv[1:], dict(os.environ)], open({str(said)!r}, 'w'))")
-    monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}{os.pathsep}{os.environ['PATH']}")
+    said, bin = tmp_path / "said.json", tmp_path / "bin"
+    script(bin / "cargo", f"import json, os, sys; json.dump([sys.argv[1:], dict(os.environ)], open({str(said)!r}, 'w'))")
+    script(bin / "rustc", "import sys; print('/home/me/rust' if 'sysroot' in sys.argv else 'rustc 1.95.0\\ncommit-hash: c0ffee')")
+    monkeypatch.setenv("PATH", f"{bin}{os.pathsep}{os.environ['PATH']}")
     monkeypatch.setenv("CARGO_TARGET_DIR", str(tmp_path / "target"))
     monkeypatch.setenv("CARGO_HOME", str(tmp_path / "home"))
     (tmp_path / "home" / "registry" / "src" / "mirror-1234").mkdir(parents=True)
-    for name in ("RUSTFLAGS", "CARGO_ENCODED_RUSTFLAGS", "CARGO_PROFILE_RELEASE_LTO", "CFLAGS", "CARGO_BUILD_RUSTFLAGS", "RUSTC_WRAPPER"):
+    compilers = ("RUSTFLAGS", "CARGO_ENCODED_RUSTFLAGS", "CARGO_PROFILE_RELEASE_LTO", "CARGO_BUILD_RUSTFLAGS", "RUSTC_WRAPPER", "RUSTC")
+    for name in (*compilers, "CFLAGS", "TARGET_CFLAGS", "CFLAGS_aarch64_unknown_linux_gnu", "HOST_CC", "CPATH", "LD_PRELOAD", "RING_PREGENERATE_ASM"):
         monkeypatch.setenv(name, "of-mine")
+    reached = {"HTTPS_PROXY": "http://proxy:3128", "no_proxy": "localhost", "CARGO_NET_OFFLINE": "true", "RUSTUP_TOOLCHAIN": "1.95.0"}
+    for name, value in reached.items():
+        monkeypatch.setenv(name, value)
     # cargo-lambda lies beside the Python that packages; here the fake has to come first.
-    monkeypatch.setattr(sys, "executable", str(tmp_path / "bin" / "python"))
+    monkeypatch.setattr(sys, "executable", str(bin / "python"))
 
     package.build("random-percentage", "arm64", MADE)
 
     arguments, environment = json.loads(said.read_text())
     assert "of-mine" not in environment.values()
+    assert reached.items() <= environment.items()
     assert arguments[arguments.index("--target") + 1] == "aarch64-unknown-linux-gnu.2.34"
     assert {"--release", "--locked", "random-percentage"} <= set(arguments)
     assert environment["SOURCE_DATE_EPOCH"] == str(MADE)
+    assert environment["CARGO_TARGET_DIR"] == str(tmp_path / "target")
     assert environment["RUSTFLAGS"].split() == [
         f"--remap-path-prefix={stack.ROOT}=/serin",
         f"--remap-path-prefix={tmp_path}/target=/serin/target",
         f"--remap-path-prefix={tmp_path}/home/registry/src/mirror-1234=/crates",
+        "--remap-path-prefix=/home/me/rust/lib/rustlib/src/rust=/rustc/c0ffee",
         "-C",
         "target-cpu=neoverse-n1",
     ]
+
+
+def test_configurations_of_cargo_that_could_be_in_the_bytes_are_found(tmp_path):
+    root, home = tmp_path / "folder" / "serin", tmp_path / "home"
+    settings = {
+        root / ".cargo" / "config.toml": "[profile.release]\nlto = false\n",
+        tmp_path / ".cargo" / "config": "[env]\nA = '1'\n[net]\noffline = true\n",
+        home / "config.toml": "[build]\nrustflags = []\n[target.x86_64-unknown-linux-gnu]\nlinker = 'lld'\n",
+    }
+    for file, text in settings.items():
+        file.parent.mkdir(parents=True)
+        file.write_text(text)
+    names = ("profile", "env", "build, target")
+    assert package.configured(root, home) == [f"{file} ({name})" for file, name in zip(settings, names)]
+    for file in settings:
+        file.write_text("[net]\noffline = true\n[source.crates-io]\nreplace-with = 'mirror'\n")
+    assert package.configured(root, home) == []
+
+
+@pytest.fixture
+def repository(tmp_path, monkeypatch) -> Path:
+    """A checkout with one commit, made at `MADE`."""
+    for name in [name for name in os.environ if name.startswith("GIT_")]:
+        monkeypatch.delenv(name)
+    for name, value in {"NAME": "a", "EMAIL": "a@example.com", "DATE": f"{MADE} +0000"}.items():
+        monkeypatch.setenv(f"GIT_AUTHOR_{name}", value), monkeypatch.setenv(f"GIT_COMMITTER_{name}", value)
+    root = tmp_path / "repository"
+    root.mkdir()
+    (root / "Cargo.toml").write_text('[workspace.package]\nversion = "1.2.3"\n')
+    (root / ".gitignore").write_text("target/\n")
+    for command in (["init", "--quiet"], ["add", "."], ["-c", "commit.gpgsign=false", "commit", "--quiet", "-m", "one"]):
+        subprocess.run(["git", *command], cwd=root, check=True)
+    return root
+
+
+def test_a_release_is_named_by_version_commit_and_architecture(repository):
+    """So that the one before stays beside it."""
+    head = subprocess.run(["git", "rev-parse", "HEAD"], cwd=repository, capture_output=True, text=True).stdout.strip()
+    assert checkout.name("arm64", repository) == f"serin-1.2.3-{head[:12]}-arm64"
+    (repository / "target").mkdir()
+    (repository / "target" / "what-was-built").write_text("")
+    assert checkout.commit(repository) == (head, False)
+    (repository / ".cargo").mkdir()
+    (repository / ".cargo" / "config.toml").write_text("")  # a new file, which a build would read
+    assert checkout.commit(repository) == (head, True)
+    assert checkout.name("x86_64", repository) == f"serin-1.2.3-{head[:12]}-dirty-x86_64"
+
+
+def test_a_release_is_of_the_day_of_its_commit(repository, tmp_path, monkeypatch):
+    monkeypatch.setenv("SOURCE_DATE_EPOCH", "1")
+    assert checkout.committed(repository) == MADE
+    monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path))
+    (tmp_path / "no-repository").mkdir()
+    assert checkout.committed(tmp_path / "no-repository") == 1
+    monkeypatch.delenv("SOURCE_DATE_EPOCH")
+    assert checkout.committed(tmp_path / "no-repository") is None
 
 
 def test_the_tests_use_what_packages():
@@ -314,25 +379,25 @@ class Sam:
         self._folder, self._said = folder, folder / "said"
         listing = {"there": "print('[]')", "none": "sys.exit('Error: The input stack x does not exist on Cloudformation')"}
         listing = listing.get(answers) or f"sys.exit({answers!r})"
-        script(
-            folder / "bin" / "sam",
-            f"import json, sys\nopen({str(self._said)!r}, 'a').write(json.dumps(sys.argv[1:]) + '\\n')\nif sys.argv[1] == 'list': {listing}",
-        )
+        noted = "json.dumps([*sys.argv[1:], os.environ.get('AWS_DEFAULT_REGION')]) + '\\n'"
+        script(folder / "bin" / "sam", f"import json, os, sys\nopen({str(self._said)!r}, 'a').write({noted})\nif sys.argv[1] == 'list': {listing}")
+        # Nothing is built here: whoever comes as far as cargo is told so.
+        script(folder / "bin" / "cargo", "import sys; sys.exit('cargo was asked')")
 
-    def make(self, *arguments: str) -> subprocess.CompletedProcess:
-        environment = {name: value for name, value in os.environ.items() if not name.startswith(("MAKE", "AWS_"))}
-        environment["PATH"] = f"{self._folder / 'bin'}{os.pathsep}{environment['PATH']}"
+    def make(self, *arguments: str, **more: str) -> subprocess.CompletedProcess:
+        kept = {name: value for name, value in os.environ.items() if not name.startswith(("MAKE", "AWS_")) and name not in ("STAGE", "PARAMETERS")}
+        environment = kept | more | {"PATH": f"{self._folder / 'bin'}{os.pathsep}{kept['PATH']}"}
         return subprocess.run(["make", "--silent", *arguments], cwd=stack.ROOT, env=environment, capture_output=True, text=True)
 
     @property
     def deployed(self) -> list[list[str]]:
-        """The arguments of each `sam deploy`."""
+        """The arguments of each `sam deploy`, and at their end its region."""
         lines = self._said.read_text().splitlines() if self._said.exists() else []
         return [arguments for arguments in map(json.loads, lines) if arguments[0] == "deploy"]
 
 
 def overrides(arguments: list[str]) -> list[str]:
-    return arguments[arguments.index("--parameter-overrides") + 1 :]
+    return arguments[arguments.index("--parameter-overrides") + 1 : -1]
 
 
 def after(arguments: list[str], option: str) -> str:
@@ -372,8 +437,10 @@ def test_a_later_deployment_leaves_the_parameters_alone(release, tmp_path):
         ("Error: ExpiredToken", [], "AWS could not be asked for the stack serin-prod:\nError: ExpiredToken"),
         ("there", ["PARAMETERS=NotifyMail=a@b.c"], "has no parameter 'NotifyMail': it has Clock, "),
         ("there", ["PARAMETERS=NotifyEmail"], "'NotifyEmail' is no parameter"),
-        ("there", ["PARAMETERS=Architecture=riscv"], f"Architecture is '{ARCHITECTURE}' here"),
+        ("there", ["PARAMETERS=Architecture=riscv"], "it follows from STAGE, TARGET, GENESYS_API or the package"),
+        ("there", ['PARAMETERS=NotifyEmail="a@b.c'], "is there a quote too few?"),
         ("there", ["STAGE=local"], "the stage `local` is the local stack's"),
+        ("there", ["STAGE="], "which installation? Name it: STAGE=prod"),
     ],
 )
 def test_what_sam_would_not_notice_is_refused(answers, given, said, release, tmp_path):
@@ -382,15 +449,67 @@ def test_what_sam_would_not_notice_is_refused(answers, given, said, release, tmp
     assert done.returncode != 0
     assert said in done.stderr
     assert sam.deployed == []
+    # The same, before half an hour of building; this one would fail at once.
+    unpackaged = sam.make("deploy", "STAGE=prod", *given)
+    assert unpackaged.returncode != 0
+    assert said in unpackaged.stderr and "cargo was asked" not in unpackaged.stderr
+    assert sam.deployed == []
+
+
+def test_what_would_be_deployed_is_packaged_first(tmp_path):
+    sam = Sam(tmp_path, "there")
+    checks = [sys.executable, str(RELEASE / "deploy.py"), "serin", "--stage", "prod", "--check-only"]
+    environment = os.environ | {"PATH": f"{tmp_path / 'bin'}{os.pathsep}{os.environ['PATH']}"}
+    assert subprocess.run(checks, env=environment).returncode == 0 and sam.deployed == []
+    # What make would run then: it makes the release that it deploys.
+    planned = sam.make("deploy", "STAGE=prod", "--dry-run").stdout
+    steps = ("--check-only", "infra/release/package.py arm64", f'--package "target/release-packages/{checkout.name("arm64")}"')
+    assert sorted(map(planned.index, steps)) == [planned.index(step) for step in steps]
+
+
+@pytest.mark.parametrize("command", ["deploy", "alerts", "key"])
+def test_nobody_deploys_without_saying_where(command, release, tmp_path):
+    sam = Sam(tmp_path, "there")
+    done = sam.make(command, f"PACKAGE={release}", "TARGET=oncall")
+    assert done.returncode != 0 and "which installation? Name it: STAGE=prod" in done.stderr
+    assert sam.deployed == []
+
+
+def test_the_region_that_everything_else_reads_is_the_one(release, tmp_path):
+    sam = Sam(tmp_path, "there")
+    assert sam.make("deploy", f"PACKAGE={release}", "STAGE=prod", AWS_REGION="eu-central-1", AWS_DEFAULT_REGION="us-east-1").returncode == 0
+    assert [arguments[-1] for arguments in sam.deployed] == ["eu-central-1"]
+
+
+def test_the_shell_does_not_read_parameters(release, tmp_path):
+    sam = Sam(tmp_path, "there")
+    done = sam.make("deploy", f"PACKAGE={release}", "STAGE=prod", """PARAMETERS=NotifyEmail=a&b;c`d`@example.com Flows='a, b'""")
+    assert done.returncode == 0, done.stderr
+    assert overrides(sam.deployed[0])[2:] == ['NotifyEmail="a&b;c`d`@example.com"', 'Flows="a, b"']
 
 
 def test_a_release_that_was_changed_is_not_deployed(release, tmp_path):
-    copy = shutil.copytree(release, tmp_path / "copy")
-    (copy / "random-percentage.zip").write_bytes(b"something else")
-    sam = Sam(tmp_path, "there")
-    done = sam.make("deploy", f"PACKAGE={copy}", "STAGE=prod")
-    assert done.returncode != 0 and "random-percentage.zip is not what" in done.stderr
-    assert sam.make("deploy", f"PACKAGE={tmp_path}").stderr.startswith(f"not deployed: {tmp_path} is no release")
+    sam, sums = Sam(tmp_path, "there"), (release / "SHA256SUMS").read_text()
+
+    def deployed(name: str, content: str | bytes | None) -> str:
+        copy = shutil.copytree(release, tmp_path / "copy")
+        (copy / name).unlink(missing_ok=True)
+        if content is not None:
+            (copy / name).write_bytes(content.encode() if isinstance(content, str) else content)
+        done = sam.make("deploy", f"PACKAGE={copy}", "STAGE=prod")
+        shutil.rmtree(copy)
+        assert done.returncode != 0
+        return done.stderr
+
+    again = ": get the release again, or make it with `make package`"
+    assert f"random-percentage.zip is not what {tmp_path}/copy/SHA256SUMS says{again}" in deployed("random-percentage.zip", b"something else")
+    assert f"copy lacks random-percentage.zip{again}" in deployed("random-percentage.zip", None)
+    assert "SHA256SUMS does not list BUILD, LICENSE, alert-target.yaml, " in deployed("SHA256SUMS", "")
+    without = "".join(line for line in sums.splitlines(keepends=True) if "template.yaml" not in line)
+    assert "SHA256SUMS does not list template.yaml: take away what is not the release's, or get" in deployed("SHA256SUMS", without)
+    assert f"copy lacks the end of its sums{again}" in deployed("SHA256SUMS", sums + sums[:20])
+    assert "SHA256SUMS does not list samconfig.toml" in deployed("samconfig.toml", "version = 0.1\n")
+    assert sam.make("deploy", f"PACKAGE={tmp_path}", "STAGE=prod").stderr.startswith(f"not deployed: {tmp_path} is no release")
     assert sam.deployed == []
 
 
@@ -403,3 +522,4 @@ def test_targets_of_alerts_and_the_key_are_stacks_of_their_own(tmp_path):
     assert (after(target, "--stack-name"), overrides(target)) == ("serin-prod-alert-oncall", ['Stage="prod"', 'Target="oncall"'])
     assert (after(key, "--stack-name"), overrides(key)) == ("serin-prod-key", ['Stage="prod"'])
     assert Path(after(key, "--template-file")).name == "key.yaml"
+    assert "key.yaml has no parameter 'Colour': it has none that is given by name" in sam.make("key", "STAGE=prod", "PARAMETERS=Colour=red").stderr
