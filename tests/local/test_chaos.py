@@ -170,8 +170,8 @@ def alarms() -> dict[str, list[tuple[str, str, dict]]]:
                     return "local"
                 case {"Ref": name}:
                     properties = resources[name]["Properties"]
-                    return plain(properties.get("FunctionName") or properties["QueueName"])
-                case {"Fn::GetAtt": [name, "QueueName"]}:
+                    return plain(next(properties[key] for key in ("FunctionName", "QueueName", "TopicName") if key in properties))
+                case {"Fn::GetAtt": [name, "QueueName" | "TopicName"]}:
                     return plain({"Ref": name})
                 case {"Fn::Sub": text}:
                     return re.sub(r"\$\{(\w+)\}", lambda found: plain({"Ref": found[1]}), text)
