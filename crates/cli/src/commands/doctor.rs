@@ -209,7 +209,11 @@ async fn armed(site: &Site, found: &mut Findings) {
         Err(reason) => return found.add("alarms", State::Unknown, reason),
     };
     if !alarms.missing.is_empty() {
-        found.add("alarms", State::Bad, format!("not there: {}; deploy the stack again", alarms.missing.join(", ")));
+        found.add(
+            "alarms",
+            State::Bad,
+            format!("not there: {}; put them back, see docs/runbook/serin-is-unwell.md", alarms.missing.join(", ")),
+        );
     }
     let named = |wanted: &dyn Fn(&Alarm) -> bool| {
         alarms.found.iter().filter(|alarm| wanted(alarm)).map(|alarm| alarm.name.as_str()).collect::<Vec<_>>().join(", ")
