@@ -3,11 +3,18 @@
 use crate::{Config, said};
 use aws_sdk_ssm::config::retry::RetryConfig;
 use aws_sdk_ssm::types::ParameterType;
+use futures::future::join_all;
 use jiff::Timestamp;
 use serin_controller::ports::{ParameterError, Parameters};
 use serin_core::projection::Seen;
 use serin_core::rollout::FlowName;
 use serin_core::weight::Weight;
+use std::collections::HashMap;
+
+/// What a flow's parameters are called.
+const LEAVES: [&str; 3] = ["percentage", "rollout", "halt"];
+/// Flows that are read with one request, which takes ten names.
+const TOGETHER: usize = 3;
 
 /// The parameters of one stage.
 #[derive(Debug, Clone)]
@@ -54,6 +61,29 @@ impl ParameterStore {
         }
     }
 
+    /// One request for at most [`TOGETHER`] flows; answers in their order.
+    async fn read_together(&self, flows: &[&FlowName]) -> Vec<Result<Seen, ParameterError>> {
+        let names = flows.iter().flat_map(|flow| LEAVES.map(|leaf| self.name(flow, leaf))).collect();
+        let found: HashMap<String, (String, i64)> = match self.client.get_parameters().set_names(Some(names)).send().await {
+            Ok(read) => {
+                let parameters = read.parameters.unwrap_or_default().into_iter();
+                parameters.filter_map(|p| Some((p.name?, (p.value.unwrap_or_default(), p.version)))).collect()
+            }
+            Err(error) => {
+                let reason = said(error);
+                let of = |flow: &&FlowName| Err(ParameterError { name: self.name(flow, "percentage"), reason: reason.clone() });
+                return flows.iter().map(of).collect();
+            }
+        };
+        let value = |flow, leaf| found.get(&self.name(flow, leaf));
+        let seen = |flow| Seen {
+            percentage: value(flow, "percentage").cloned(),
+            rollout: value(flow, "rollout").map(|(text, _)| text.clone()),
+            halt: value(flow, "halt").map(|(text, _)| text.clone()),
+        };
+        flows.iter().map(|flow| Ok(seen(flow))).collect()
+    }
+
     async fn put(&self, name: String, value: &str, retry: bool) -> Result<i64, ParameterError> {
         let put = self.client.put_parameter().name(&name).value(value).r#type(ParameterType::String).overwrite(true);
         // A raise that was sent twice could land after somebody's lowering, so it is sent once. The next tick looks what became of it.
@@ -65,20 +95,11 @@ impl ParameterStore {
 
 impl Parameters for ParameterStore {
     async fn read(&self, flow: &FlowName) -> Result<Seen, ParameterError> {
-        let [percentage, rollout, halt] = ["percentage", "rollout", "halt"].map(|leaf| self.name(flow, leaf));
-        let read = self.client.get_parameters().names(&percentage).names(&rollout).names(&halt).send().await;
-        let read = read.map_err(|e| ParameterError { name: percentage.clone(), reason: said(e) })?;
-        let mut seen = Seen::default();
-        for parameter in read.parameters.unwrap_or_default() {
-            let (name, value) = (parameter.name.unwrap_or_default(), parameter.value.unwrap_or_default());
-            match name {
-                n if n == percentage => seen.percentage = Some((value, parameter.version)),
-                n if n == rollout => seen.rollout = Some(value),
-                n if n == halt => seen.halt = Some(value),
-                _ => {}
-            }
-        }
-        Ok(seen)
+        self.read_together(&[flow]).await.pop().expect("one flow, one answer")
+    }
+
+    async fn read_all(&self, flows: &[&FlowName]) -> Vec<Result<Seen, ParameterError>> {
+        join_all(flows.chunks(TOGETHER).map(|some| self.read_together(some))).await.into_iter().flatten().collect()
     }
 
     async fn put_percentage(&self, flow: &FlowName, weight: Weight, raise: bool) -> Result<i64, ParameterError> {

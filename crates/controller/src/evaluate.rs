@@ -214,7 +214,11 @@ where
     let active = ports.ledger.active().await?;
     let (mut unwell, mut missed) = (Vec::new(), 0);
     let mut visits = Vec::with_capacity(active.len());
-    for (flow, visit) in active.iter().zip(join_all(active.iter().map(|a| visit(ports, a))).await) {
+    // The projection before the truth: what we write is recorded first, so a ledger read later explains every value of ours. The other way
+    // round another run's raise in between would look like a person's.
+    let seen = ports.parameters.read_all(&active.iter().map(|a| &a.flow).collect::<Vec<_>>()).await;
+    let begun = active.iter().zip(seen).map(|(active, seen)| visit(ports, active, seen.map_err(|e| e.to_string())));
+    for (flow, visit) in active.iter().zip(join_all(begun).await) {
         match visit {
             Ok(Some(visit)) => visits.push(visit),
             Ok(None) => {}
@@ -279,10 +283,8 @@ async fn timely(ledger: &impl Ledger, tick: &Tick, wall: Timestamp) -> Result<()
 async fn visit<L: Ledger, P: Parameters, A, N, C>(
     ports: &Ports<'_, L, P, A, N, C>,
     active: &ActiveFlow,
+    seen: Result<Seen, String>,
 ) -> Result<Option<Visit>, LedgerError> {
-    // The projection before the truth: what we write is recorded first, so a ledger read later explains every value of ours. The
-    // other way round another run's raise in between would look like a person's.
-    let seen = ports.parameters.read(&active.flow).await.map_err(|e| e.to_string());
     let opened = open(ports.ledger, &active.flow).await?;
     let Some(rollout) = &opened.rollout else { return Ok(None) };
     let recalled = match rollout.phase.is_watched() {

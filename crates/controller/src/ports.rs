@@ -1,5 +1,6 @@
 //! What the use cases need of the world. Adapters implement these; the tests have fakes that fail, lag and crash.
 
+use futures::future::join_all;
 use jiff::{SignedDuration, Timestamp};
 use serin_core::calendar::Restriction;
 use serin_core::ledger::{Archive, Hash, StoredEntry};
@@ -281,6 +282,10 @@ pub struct ParameterError {
 pub trait Parameters {
     /// The parameters of a flow.
     fn read(&self, flow: &FlowName) -> impl Future<Output = Result<Seen, ParameterError>>;
+    /// Those of several flows, in their order, in as few requests as the adapter can.
+    fn read_all(&self, flows: &[&FlowName]) -> impl Future<Output = Vec<Result<Seen, ParameterError>>> {
+        join_all(flows.iter().map(|flow| self.read(flow)))
+    }
     /// Writes the percentage; returns the version it got. `raise` writes are never retried: a late one could overtake a lowering.
     fn put_percentage(&self, flow: &FlowName, weight: Weight, raise: bool) -> impl Future<Output = Result<i64, ParameterError>>;
     /// Values the percentage had, with their versions, newest first.
