@@ -27,6 +27,7 @@ VISITED_AFTER = 24  # hours that ticks visit a flow after its rollout ended
 FRESH = 0.7  # seconds that a sandbox of random-percentage answers from memory for a flow
 POLLS = 5 * 3 * 60 * HOURS  # Lambda asks a queue with five pollers, each for 20 seconds; with a maximum concurrency never with fewer
 READS = 30  # a second that Serin may ask of Parameter Store, of the 40 that an account has
+TOGETHER = 3  # flows that the evaluator reads with one request (crates/aws/src/parameters.rs)
 FREE_DASHBOARD = 50  # metrics that a dashboard may show and be free
 GB = 1e9
 
@@ -88,7 +89,7 @@ class Reckoning:
         # A tick reads all that it visits at once; the endpoint reads as its calls come, in that second too.
         self.reads = self._reads(calls / SECONDS) * SECONDS
         self.reads_at_peak = self._reads(calls / SECONDS * assumed.peak)
-        self.needs_throughput = self.visited + self.reads_at_peak > READS
+        self.needs_throughput = self.visited / TOGETHER + self.reads_at_peak > READS
         self.throughput = self.needs_throughput if chosen.throughput is None else chosen.throughput
         self.used = {"installation": self._installation(), "rollouts": self._rollouts(), "calls": self._calls()}
 
