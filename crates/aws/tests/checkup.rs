@@ -1,6 +1,8 @@
 //! What an operator's tool asks of AWS, against a server that gives recorded answers.
 #![allow(clippy::unwrap_used, reason = "its helpers may fail loudly")]
 
+mod support;
+
 use axum::http::{HeaderMap, StatusCode};
 use serin_aws::Config;
 use serin_aws::alarms::{OF_THE_TEMPLATE, alarms};
@@ -24,19 +26,7 @@ async fn service(answers: Vec<Answer>) -> (Config, Arc<Mutex<Vec<Asked>>>) {
         let headers: HeaderMap = headers.iter().map(|(name, value)| (name.parse().unwrap(), value.parse().unwrap())).collect();
         (StatusCode::from_u16(status).unwrap(), headers, body)
     };
-    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let url = format!("http://{}", listener.local_addr().unwrap());
-    tokio::spawn(async move { axum::serve(listener, axum::Router::new().fallback(serve)).await });
-    let credentials = aws_credential_types::Credentials::new("key-id", "secret", None, None, "test");
-    let http = aws_smithy_http_client::Builder::new().build_http();
-    let config = Config::builder()
-        .endpoint_url(url)
-        .region(aws_config::Region::new("eu-west-1"))
-        .behavior_version(aws_config::BehaviorVersion::latest())
-        .http_client(http)
-        .credentials_provider(aws_credential_types::provider::SharedCredentialsProvider::new(credentials))
-        .build();
-    (config, asked)
+    (support::serve(axum::Router::new().fallback(serve)).await, asked)
 }
 
 fn alarm(name: &str, enabled: bool, actions: &[&str], state: &str) -> serde_json::Value {

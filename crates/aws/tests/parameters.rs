@@ -1,6 +1,8 @@
 //! What flows' parameters are read with, against a server that knows some of them.
 #![allow(clippy::unwrap_used, reason = "its helpers may fail loudly")]
 
+mod support;
+
 use axum::http::{HeaderMap, StatusCode};
 use serde_json::{Value, json};
 use serin_aws::{Config, ParameterStore};
@@ -25,18 +27,7 @@ async fn store() -> (Config, Arc<Mutex<Vec<usize>>>) {
             known.map(|name| json!({"Name": name, "Value": format!("of {name}"), "Version": name.len()})).collect();
         (StatusCode::OK, json!({"Parameters": parameters, "InvalidParameters": []}).to_string())
     };
-    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let url = format!("http://{}", listener.local_addr().unwrap());
-    tokio::spawn(async move { axum::serve(listener, axum::Router::new().fallback(serve)).await });
-    let credentials = aws_credential_types::Credentials::new("key-id", "secret", None, None, "test");
-    let config = Config::builder()
-        .endpoint_url(url)
-        .region(aws_config::Region::new("eu-west-1"))
-        .behavior_version(aws_config::BehaviorVersion::latest())
-        .http_client(aws_smithy_http_client::Builder::new().build_http())
-        .credentials_provider(aws_credential_types::provider::SharedCredentialsProvider::new(credentials))
-        .build();
-    (config, asked)
+    (support::serve(axum::Router::new().fallback(serve)).await, asked)
 }
 
 #[tokio::test]
