@@ -3,7 +3,7 @@
 use super::{Fault, Process, State};
 use jiff::Timestamp;
 use serin_controller::ports::{ParameterError, Parameters};
-use serin_core::cohort::{self, Assignment, Caller, Router};
+use serin_core::cohort::{self, Caller, Cohort, Fallback, Router};
 use serin_core::projection::Seen;
 use serin_core::rollout::FlowName;
 use serin_core::weight::Weight;
@@ -17,6 +17,19 @@ pub enum Writer {
     SerinLate,
     /// A person.
     Person,
+}
+
+/// What a call was told.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Answer {
+    /// Which side.
+    pub cohort: Cohort,
+    /// Weight in force.
+    pub weight: Weight,
+    /// Rollout that decided, empty where there is none.
+    pub rollout: String,
+    /// Why it was not drawn, if so.
+    pub fallback: Option<Fallback>,
 }
 
 /// The parameters of one flow.
@@ -57,7 +70,7 @@ impl State {
     }
 
     /// What the Data Action answers for a call now.
-    pub fn answer(&self, flow: &FlowName, conversation: &str) -> Assignment {
+    pub fn answer(&self, flow: &FlowName, conversation: &str) -> Answer {
         let seen = self.projections.get(flow).map(|p| p.seen.clone()).unwrap_or_default();
         let parameters = cohort::Parameters {
             revision: seen.version(),
@@ -66,7 +79,9 @@ impl State {
             halt: seen.halt,
             heartbeat: self.heartbeat.map(|at| at.to_string()),
         };
-        Router::read(&parameters).assign(Caller { conversation: Some(conversation), number: None }, self.wall(), 0)
+        let router = Router::read(&parameters);
+        let drawn = router.assign(Caller { conversation: Some(conversation), number: None }, self.wall(), 0);
+        Answer { cohort: drawn.cohort, weight: drawn.weight, rollout: drawn.rollout.to_owned(), fallback: drawn.fallback }
     }
 
     /// The weight callers get now, were the heartbeat fresh.

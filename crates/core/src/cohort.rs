@@ -143,8 +143,8 @@ pub struct Caller<'a> {
 }
 
 /// The answer for one call.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Assignment {
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Assignment<'a> {
     /// Which side.
     pub cohort: Cohort,
     /// Weight in force, basis points.
@@ -152,9 +152,9 @@ pub struct Assignment {
     /// Bucket of the call, `0..10_000`. Never logged beside an id.
     pub bucket: u16,
     /// Label of the slot, empty where it is not known.
-    pub label: String,
+    pub label: &'a str,
     /// Rollout that decided, empty where there is none.
-    pub rollout: String,
+    pub rollout: &'a str,
     /// Why stable was answered without asking the split, if so.
     pub fallback: Option<Fallback>,
 }
@@ -233,17 +233,17 @@ impl Router {
     }
 
     /// Decides one call. `now` is the wall clock; `draw` (`0..10_000`) is used where nothing identifies the call.
-    pub fn assign(&self, caller: Caller<'_>, now: Timestamp, draw: u16) -> Assignment {
+    pub fn assign(&self, caller: Caller<'_>, now: Timestamp, draw: u16) -> Assignment<'_> {
         let bucket = self.bucket(caller, draw);
         let fallback = self.fallback.or_else(|| self.dead_man(now));
         let weight = if fallback.is_some() || self.contained { Weight::ZERO } else { self.weight };
         let cohort = if weight.takes(bucket) { Cohort::Canary } else { Cohort::Stable };
-        let label = self.split.as_ref().map(|s| match cohort {
-            Cohort::Stable => s.labels.stable.clone(),
-            Cohort::Canary => s.labels.canary.clone(),
+        let label = self.split.as_ref().map_or("", |s| match cohort {
+            Cohort::Stable => &s.labels.stable,
+            Cohort::Canary => &s.labels.canary,
         });
-        let rollout = self.split.as_ref().map(|s| s.rollout.clone());
-        Assignment { cohort, weight, bucket, label: label.unwrap_or_default(), rollout: rollout.unwrap_or_default(), fallback }
+        let rollout = self.split.as_ref().map_or("", |s| s.rollout.as_str());
+        Assignment { cohort, weight, bucket, label, rollout, fallback }
     }
 
     /// At weight 0 a missing heartbeat changes nothing, so it is no fallback: an idle stage must not look like a broken one.
@@ -297,13 +297,25 @@ mod tests {
         "2026-11-20T10:01:00Z".parse().unwrap()
     }
 
-    fn ask(parameters: &Parameters, id: &str) -> Assignment {
-        Router::read(parameters).assign(Caller { conversation: Some(id), number: None }, now(), 0)
+    fn ask(parameters: &Parameters, id: &str) -> (Cohort, Option<Fallback>, Weight) {
+        let router = Router::read(parameters);
+        let answer = router.assign(Caller { conversation: Some(id), number: None }, now(), 0);
+        assert_eq!(
+            answer.label,
+            if answer.cohort == Cohort::Canary {
+                "v2"
+            } else if router.split.is_some() {
+                "v1"
+            } else {
+                ""
+            }
+        );
+        (answer.cohort, answer.fallback, answer.weight)
     }
 
     #[test]
     fn the_share_of_canary_calls_is_the_weight() {
-        let canary = (0..20_000).filter(|i| ask(&parameters(), &format!("c-{i}")).cohort == Cohort::Canary).count();
+        let canary = (0..20_000).filter(|i| ask(&parameters(), &format!("c-{i}")).0 == Cohort::Canary).count();
         assert!((900..1100).contains(&canary), "{canary} of 20000 at 5 %");
     }
 
@@ -312,7 +324,7 @@ mod tests {
         let raised = Parameters { percentage: Some("25".into()), ..parameters() };
         for i in 0..2000 {
             let id = format!("c-{i}");
-            assert!(ask(&parameters(), &id).cohort <= ask(&raised, &id).cohort);
+            assert!(ask(&parameters(), &id).0 <= ask(&raised, &id).0);
         }
     }
 
@@ -330,8 +342,7 @@ mod tests {
         ];
         for (case, expected) in cases {
             for i in 0..200 {
-                let answer = ask(&case, &i.to_string());
-                assert_eq!((answer.cohort, answer.fallback, answer.weight), (Cohort::Stable, Some(expected), Weight::ZERO));
+                assert_eq!(ask(&case, &i.to_string()), (Cohort::Stable, Some(expected), Weight::ZERO));
             }
         }
     }
@@ -340,9 +351,8 @@ mod tests {
     fn a_halted_rollout_gets_no_call_whatever_the_percentage_says() {
         let halted = Parameters { halt: Some("r-1".into()), percentage: Some("100".into()), ..parameters() };
         let other = Parameters { halt: Some("r-0".into()), percentage: Some("100".into()), ..parameters() };
-        let answer = ask(&halted, "a");
-        assert_eq!((answer.cohort, answer.fallback, answer.label.as_str()), (Cohort::Stable, None, "v1"));
-        assert_eq!(ask(&other, "a").cohort, Cohort::Canary);
+        assert_eq!(ask(&halted, "a"), (Cohort::Stable, None, Weight::ZERO));
+        assert_eq!(ask(&other, "a").0, Cohort::Canary);
     }
 
     #[test]

@@ -1,8 +1,7 @@
 //! The parameters in memory: at most 0.7 s old while they can be read, the last ones for 5 s after that, then stable.
 
 use crate::source::Source;
-use jiff::Timestamp;
-use serin_core::cohort::{Assignment, Caller, Router};
+use serin_core::cohort::Router;
 use std::collections::HashMap;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -65,16 +64,15 @@ impl<S: Source> Cache<S> {
         }
     }
 
-    /// Decides one call; also gives the version of the percentage it rests on.
-    pub(crate) async fn assign(&mut self, flow: &str, caller: Caller<'_>) -> (Assignment, i64) {
+    /// What decides the calls of a flow, and the version of the percentage it rests on.
+    pub(crate) async fn router(&mut self, flow: &str) -> (Router, i64) {
         if self.is_due(flow) {
             self.refresh(flow, PATIENCE).await;
         }
-        let (gate, revision) = match self.held.get(flow) {
+        match self.held.get(flow) {
             Some(held) if held.read.age() <= if held.unknown { UNKNOWN + GRACE } else { GRACE } => (held.gate.clone(), held.revision),
             old => (Router::unreadable(old.map(|held| &held.gate)), 0),
-        };
-        (gate.assign(caller, Timestamp::now(), fastrand::u16(0..10_000)), revision)
+        }
     }
 
     fn is_due(&self, flow: &str) -> bool {
@@ -117,7 +115,8 @@ impl<S: Source> Cache<S> {
 mod tests {
     use super::*;
     use crate::source::testing::Script;
-    use serin_core::cohort::{Cohort, Fallback, Parameters};
+    use jiff::Timestamp;
+    use serin_core::cohort::{Caller, Cohort, Fallback, Parameters};
 
     fn parameters(percentage: &str) -> Parameters {
         let split = r#"{"rollout":"r-1","labels":{"stable":"v1","canary":"v2"},"key":"000102030405060708090a0b0c0d0e0f"}"#;
@@ -138,7 +137,8 @@ mod tests {
     }
 
     async fn cohort(cache: &mut Cache<Script>) -> (Cohort, Option<Fallback>) {
-        let (assignment, _) = cache.assign("main_ivr", Caller { conversation: Some("c"), number: None }).await;
+        let (router, _) = cache.router("main_ivr").await;
+        let assignment = router.assign(Caller { conversation: Some("c"), number: None }, Timestamp::now(), 0);
         (assignment.cohort, assignment.fallback)
     }
 
@@ -165,8 +165,9 @@ mod tests {
         set_back(&mut cache, "main_ivr", Duration::from_secs(4));
         assert_eq!(cohort(&mut cache).await, (Cohort::Canary, None));
         set_back(&mut cache, "main_ivr", Duration::from_secs(2));
-        let (assignment, _) = cache.assign("main_ivr", Caller::default()).await;
-        assert_eq!((assignment.cohort, assignment.fallback, assignment.label.as_str()), (Cohort::Stable, Some(Fallback::Unreadable), "v1"));
+        let (router, _) = cache.router("main_ivr").await;
+        let assignment = router.assign(Caller::default(), Timestamp::now(), 0);
+        assert_eq!((assignment.cohort, assignment.fallback, assignment.label), (Cohort::Stable, Some(Fallback::Unreadable), "v1"));
     }
 
     #[tokio::test]
@@ -197,16 +198,16 @@ mod tests {
         let script = Script::of([("main_ivr", parameters("100"))]);
         let mut cache = Cache::new(script.clone());
         for _ in 0..10 {
-            let (assignment, _) = cache.assign("main_irv", Caller::default()).await;
-            assert_eq!(assignment.fallback, Some(Fallback::UnknownFlow));
+            let (router, _) = cache.router("main_irv").await;
+            assert_eq!(router.assign(Caller::default(), Timestamp::now(), 0).fallback, Some(Fallback::UnknownFlow));
         }
         assert_eq!(script.reads.get(), 1);
         set_back(&mut cache, "main_irv", Duration::from_secs(31));
-        cache.assign("main_irv", Caller::default()).await;
+        cache.router("main_irv").await;
         assert_eq!(script.reads.get(), 2);
         cohort(&mut cache).await;
         for i in 0..1000 {
-            cache.assign(&format!("typo-{i}"), Caller::default()).await;
+            cache.router(&format!("typo-{i}")).await;
         }
         assert!(cache.held.len() <= MOST_FLOWS && cache.held.contains_key("main_ivr"));
     }

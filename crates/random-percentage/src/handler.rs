@@ -45,8 +45,9 @@ async fn decide<S: Source>(cache: &mut Cache<S>, event: &Value) -> Value {
         let shown: String = question.flow.chars().take(80).collect();
         return misunderstood(&format!("flow `{shown}` is not accepted: 1 to 64 letters, digits, `_` or `-` are"));
     }
-    let (assignment, revision) =
-        cache.assign(&question.flow, Caller { conversation: question.conversation.as_deref(), number: question.caller.as_deref() }).await;
+    let (router, revision) = cache.router(&question.flow).await;
+    let caller = Caller { conversation: question.conversation.as_deref(), number: question.caller.as_deref() };
+    let assignment = router.assign(caller, jiff::Timestamp::now(), fastrand::u16(0..10_000));
     if let Some(fallback) = assignment.fallback {
         count(fallback);
     }
@@ -76,7 +77,7 @@ fn metric(fallback: Fallback, at: i64) -> Value {
     })
 }
 
-fn said(assignment: &Assignment, revision: i64) -> Value {
+fn said(assignment: &Assignment<'_>, revision: i64) -> Value {
     json!({
         "randomPct": assignment.bucket / 100 + 1,
         "percentage": assignment.weight,
