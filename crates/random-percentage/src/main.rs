@@ -1,26 +1,78 @@
-//! random-percentage: which way, for one call. It runs on every phone call, so it answers from memory, and always answers.
+//! The function: Lambda's events in, answers out.
 
-mod cache;
-mod handler;
-mod source;
-
-use cache::Cache;
-use lambda_runtime::{Error, LambdaEvent, service_fn};
-use serde_json::Value;
-use source::ParameterStore;
+use lambda_runtime::{Error, LambdaEvent, LambdaInvocation, Runtime, service_fn};
+use random_percentage::cache::Cache;
+use random_percentage::clock::{Clock, Machine};
+use random_percentage::endpoint::{Endpoint, Said};
+use random_percentage::source::{Chosen, Source};
+use serde_json::value::RawValue;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll};
 use tokio::sync::Mutex;
+use tower::{Service, layer::layer_fn};
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), Error> {
-    let stage = std::env::var("STAGE").map_err(|_| "setting STAGE is missing: the name of the stage, such as `prod`, is accepted")?;
-    let mut cache = Cache::new(ParameterStore::from_environment(stage)?);
-    // The connection and the first read belong to init, which is not throttled; a read that fails must not fail it.
-    cache.warm(std::env::var("FLOWS").unwrap_or_default().split(',').map(str::trim).filter(|f| !f.is_empty())).await;
-    let cache = Mutex::new(cache);
-    let cache = &cache;
-    lambda_runtime::run(service_fn(move |event: LambdaEvent<Value>| async move {
-        // One event at a time per sandbox: the lock is never waited for.
-        Ok::<Value, Error>(handler::answer(&mut *cache.lock().await, &event.payload).await)
-    }))
-    .await
+    let stage = std::env::var("STAGE").ok().filter(|stage| !stage.is_empty());
+    let stage = stage.ok_or("setting STAGE is missing: the name of the stage, such as `prod`, is accepted")?;
+    let mut cache = Cache::new(Chosen::from_environment(&stage, Machine)?, Machine, chance);
+    // The connection and the first read belong to init, which is not throttled.
+    cache.warm(std::env::var("FLOWS").unwrap_or_default().split(',').map(str::trim).filter(|flow| !flow.is_empty())).await;
+    // One event at a time per sandbox: the lock is never waited for.
+    let endpoint = Rc::new(Mutex::new(Endpoint::new(stage, cache)));
+    let asked = endpoint.clone();
+    let answer = service_fn(move |event: LambdaEvent<Box<RawValue>>| {
+        let endpoint = asked.clone();
+        async move { Ok::<Said, Error>(endpoint.lock().await.answer(event.payload.get().as_bytes()).await) }
+    });
+    Runtime::new(answer).layer(layer_fn(|inner| Between { inner, endpoint: endpoint.clone() })).run().await
+}
+
+/// From the operating system. Without it, and that does not happen on Lambda, everybody draws the last bucket: stable.
+fn chance() -> u64 {
+    getrandom::u64().unwrap_or(9_999)
+}
+
+/// What comes after an answer has been posted and before the next event is asked for.
+struct Between<I, S, C> {
+    inner: I,
+    endpoint: Rc<Mutex<Endpoint<S, C>>>,
+}
+
+impl<I, S, C> Service<LambdaInvocation> for Between<I, S, C>
+where
+    I: Service<LambdaInvocation, Response = ()>,
+    I::Future: 'static,
+    S: Source + 'static,
+    C: Clock + 'static,
+{
+    type Response = ();
+    type Error = I::Error;
+    type Future = Pin<Box<dyn Future<Output = Result<(), I::Error>>>>;
+
+    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), I::Error>> {
+        self.inner.poll_ready(context)
+    }
+
+    fn call(&mut self, invocation: LambdaInvocation) -> Self::Future {
+        let answered = self.inner.call(invocation);
+        let endpoint = self.endpoint.clone();
+        Box::pin(async move {
+            answered.await?;
+            let (lines, ends) = endpoint.lock().await.between().await;
+            tell(&lines);
+            if ends {
+                std::process::exit(1);
+            }
+            Ok(())
+        })
+    }
+}
+
+#[allow(clippy::print_stdout)] // a function's standard output is its log
+fn tell(lines: &[serde_json::Value]) {
+    for line in lines {
+        println!("{line}");
+    }
 }
