@@ -79,10 +79,15 @@ impl<S: Source, C: Clock> Cache<S, C> {
         Cache { source, clock, draw, held, last, failed: None, denied: None, unreadable, counters }
     }
 
-    /// Reads flows ahead of the first call. A read that fails fails nothing: init must not, and the first call tries again.
+    /// Reads flows ahead of the first call, as far as that is quick. A read that fails fails nothing: init must not, for a caller waits for it too,
+    /// and the first call tries again.
     pub async fn warm(&mut self, flows: impl Iterator<Item = &str>) {
+        let began = self.clock.now();
         for flow in flows.take(MOST_FLOWS) {
             self.read(flow, INIT_PATIENCE).await;
+            if self.failed.is_some() || self.clock.now().since(began) >= INIT_PATIENCE {
+                break;
+            }
         }
     }
 

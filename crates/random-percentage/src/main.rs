@@ -6,6 +6,8 @@ use random_percentage::clock::{Clock, Machine};
 use random_percentage::endpoint::{Endpoint, Said};
 use random_percentage::source::{Chosen, Source};
 use serde_json::value::RawValue;
+use serin_core::rollout::FlowName;
+use std::cell::RefCell;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll};
@@ -18,7 +20,7 @@ async fn main() -> Result<(), Error> {
     let stage = stage.ok_or("setting STAGE is missing: the name of the stage, such as `prod`, is accepted")?;
     let mut cache = Cache::new(Chosen::from_environment(&stage, Machine)?, Machine, chance);
     // The connection and the first read belong to init, which is not throttled.
-    cache.warm(std::env::var("FLOWS").unwrap_or_default().split(',').map(str::trim).filter(|flow| !flow.is_empty())).await;
+    cache.warm(std::env::var("FLOWS").unwrap_or_default().split(',').map(str::trim).filter(|flow| FlowName::accepts(flow))).await;
     // One event at a time per sandbox: the lock is never waited for.
     let endpoint = Rc::new(Mutex::new(Endpoint::new(stage, cache)));
     let asked = endpoint.clone();
@@ -29,9 +31,26 @@ async fn main() -> Result<(), Error> {
     Runtime::new(answer).layer(layer_fn(|inner| Between { inner, endpoint: endpoint.clone() })).run().await
 }
 
-/// From the operating system. Without it, and that does not happen on Lambda, everybody draws the last bucket: stable.
+/// From the operating system, which is asked for 64 at once: a question to it for each call would cost more than all of the drawing. Without it, and
+/// that does not happen on Lambda, everybody draws the last bucket: stable.
 fn chance() -> u64 {
-    getrandom::u64().unwrap_or(9_999)
+    thread_local!(static KEPT: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) });
+    KEPT.with_borrow_mut(|kept| {
+        if kept.is_empty() {
+            kept.resize(64 * size_of::<u64>(), 0);
+            if getrandom::fill(kept).is_err() {
+                kept.clear();
+            }
+        }
+        let rest = kept.len().saturating_sub(size_of::<u64>());
+        let mut drawn = [0; size_of::<u64>()];
+        match kept.get(rest..).filter(|some| some.len() == drawn.len()) {
+            Some(some) => drawn.copy_from_slice(some),
+            None => return 9_999,
+        }
+        kept.truncate(rest);
+        u64::from_le_bytes(drawn)
+    })
 }
 
 /// What comes after an answer has been posted and before the next event is asked for.

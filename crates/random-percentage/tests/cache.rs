@@ -142,6 +142,18 @@ async fn a_flow_that_could_never_be_read_gets_stable() {
 }
 
 #[tokio::test]
+async fn init_waits_for_one_failure_at_most_and_not_for_many_slow_flows() {
+    for (mood, takes, expected) in [(throttled(), 5, 1), (Mood::Works, 5, 100), (Mood::Works, 300, 4)] {
+        let world = World::new();
+        world.mood(mood);
+        world.takes(ms(takes));
+        let names: Vec<String> = (0..100).map(|i| format!("flow-{i}")).collect();
+        world.cache().warm(names.iter().map(String::as_str)).await;
+        assert_eq!(world.reads(), expected);
+    }
+}
+
+#[tokio::test]
 async fn a_source_that_hangs_keeps_one_caller_waiting_and_not_the_next() {
     let world = World::with(FLOW, "100");
     let mut cache = world.cache();

@@ -1,4 +1,4 @@
-//! What the fuzzer found interesting, played without it. `docs/performance.md` tells how it is run.
+//! What the fuzzer found interesting, played without it. `docs/decisions/0022-the-endpoint-asks-without-an-sdk.md` tells how.
 #![allow(clippy::unwrap_used, clippy::print_stdout, reason = "its helpers may fail loudly")]
 
 #[path = "../fuzz/checks.rs"]
