@@ -61,6 +61,8 @@ pub struct Cache<S, C> {
     /// Any number, each as likely as the other.
     draw: fn() -> u64,
     held: HashMap<String, Held>,
+    /// When the clocks were looked at last: once a call, and what follows the answer is microseconds later.
+    looked: Moment,
     /// The flow asked for last: of all of them the likeliest to be asked for next.
     last: String,
     /// The read that failed last, and how long the next one waits.
@@ -74,9 +76,9 @@ pub struct Cache<S, C> {
 impl<S: Source, C: Clock> Cache<S, C> {
     /// An empty one.
     pub fn new(source: S, clock: C, draw: fn() -> u64) -> Cache<S, C> {
-        let unreadable = Router::unreadable(None);
+        let (unreadable, looked) = (Router::unreadable(None), clock.now());
         let (held, last, counters) = (HashMap::new(), String::new(), Counters::default());
-        Cache { source, clock, draw, held, last, failed: None, denied: None, unreadable, counters }
+        Cache { source, clock, draw, held, looked, last, failed: None, denied: None, unreadable, counters }
     }
 
     /// Reads flows ahead of the first call, as far as that is quick. A read that fails fails nothing: init must not, for a caller waits for it too,
@@ -93,11 +95,12 @@ impl<S: Source, C: Clock> Cache<S, C> {
 
     /// What decides the calls of a flow. A caller waits for it, at most [`PATIENCE`] and seldom at all.
     pub async fn route(&mut self, flow: &str) -> Route<'_> {
-        let mut now = self.clock.now();
+        let now = self.look();
         if self.is_due(flow, now, Duration::ZERO) {
             self.read(flow, PATIENCE).await;
-            now = self.clock.now();
+            self.look();
         }
+        let now = self.looked;
         if self.last != flow {
             flow.clone_into(&mut self.last);
         }
@@ -115,20 +118,27 @@ impl<S: Source, C: Clock> Cache<S, C> {
     /// After an answer and before the next event is asked for: Lambda lets a sandbox run until it asks, and no caller waits.
     pub async fn read_ahead(&mut self) {
         let last = std::mem::take(&mut self.last);
-        if !last.is_empty() && self.is_due(&last, self.clock.now(), AHEAD) {
+        if !last.is_empty() && self.is_due(&last, self.looked, AHEAD) {
             self.read(&last, PATIENCE).await;
+            self.look();
         }
         self.last = last;
     }
 
     /// Whether this process cannot read any more and another one may.
     pub fn is_locked_out(&self) -> bool {
-        self.denied.is_some_and(|since| self.clock.now().since(since) >= DENIED)
+        self.denied.is_some_and(|since| self.looked.since(since) >= DENIED)
     }
 
-    /// Now, by the clock that ages are told by.
-    pub fn now(&self) -> Moment {
-        self.clock.now()
+    /// Looks at the clocks.
+    pub fn look(&mut self) -> Moment {
+        self.looked = self.clock.now();
+        self.looked
+    }
+
+    /// When they were looked at last.
+    pub fn looked(&self) -> Moment {
+        self.looked
     }
 
     /// A draw for what nothing identifies, `0..10_000`.

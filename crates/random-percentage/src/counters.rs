@@ -12,8 +12,42 @@ const QUIET: Duration = Duration::from_secs(60);
 /// Calls that were not drawn raise an alarm, so they do not wait: the sandbox may be frozen, and never be asked again.
 const PRESSING: Duration = Duration::from_secs(1);
 
-const FALLBACKS: [Fallback; 5] =
-    [Fallback::UnknownFlow, Fallback::MalformedRollout, Fallback::MalformedPercentage, Fallback::NoHeartbeat, Fallback::Unreadable];
+/// Why a call went to stable without being drawn.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NotDrawn {
+    /// What was read does not allow it.
+    Fell(Fallback),
+    /// The question is none: the data action's mapping is wrong.
+    Misunderstood,
+    /// We are.
+    Fault,
+}
+
+impl NotDrawn {
+    const ALL: [NotDrawn; 7] = [
+        NotDrawn::Fell(Fallback::UnknownFlow),
+        NotDrawn::Fell(Fallback::MalformedRollout),
+        NotDrawn::Fell(Fallback::MalformedPercentage),
+        NotDrawn::Fell(Fallback::NoHeartbeat),
+        NotDrawn::Fell(Fallback::Unreadable),
+        NotDrawn::Misunderstood,
+        NotDrawn::Fault,
+    ];
+
+    /// Name in metrics.
+    fn name(self) -> &'static str {
+        match self {
+            NotDrawn::Fell(fallback) => fallback.name(),
+            NotDrawn::Misunderstood => "Misunderstood",
+            NotDrawn::Fault => "Fault",
+        }
+    }
+
+    /// Flows that nobody rolls out are asked about all day, and nothing is wrong with them.
+    fn is_alarming(self) -> bool {
+        self != NotDrawn::Fell(Fallback::UnknownFlow)
+    }
+}
 
 /// What happened since it was told last.
 #[derive(Debug, Default)]
@@ -27,18 +61,19 @@ pub struct Counters {
     throttled: u32,
     denied: u32,
     ended: u32,
-    fallbacks: [u32; FALLBACKS.len()],
+    not_drawn: [u32; NotDrawn::ALL.len()],
 }
 
 impl Counters {
-    /// An answer, and how old the values were that it rests on.
-    pub fn answered(&mut self, cohort: Cohort, fallback: Option<Fallback>, age: Duration) {
-        if let Some(fallback) = fallback {
-            for (count, reason) in self.fallbacks.iter_mut().zip(FALLBACKS) {
-                *count += u32::from(reason == fallback);
-            }
-            return;
+    /// An answer that was not drawn.
+    pub fn not_drawn(&mut self, why: NotDrawn) {
+        for (count, reason) in self.not_drawn.iter_mut().zip(NotDrawn::ALL) {
+            *count += u32::from(reason == why);
         }
+    }
+
+    /// One that was, and how old the values were that it rests on.
+    pub fn drawn(&mut self, cohort: Cohort, age: Duration) {
         match cohort {
             Cohort::Canary => self.canary += 1,
             Cohort::Stable => self.stable += 1,
@@ -69,7 +104,7 @@ impl Counters {
 
     /// What there is to tell now, if it is time: the line of the stage, then one for each reason of a fallback.
     pub fn due(&mut self, stage: &str, now: Moment) -> Vec<Value> {
-        let pressing = self.fallbacks.iter().zip(FALLBACKS).any(|(count, reason)| *count > 0 && reason != Fallback::UnknownFlow);
+        let pressing = self.not_drawn.iter().zip(NotDrawn::ALL).any(|(count, reason)| *count > 0 && reason.is_alarming());
         let wait = if pressing { PRESSING } else { QUIET };
         if self.told.is_some_and(|told| now.since(told) < wait) {
             return Vec::new();
@@ -80,7 +115,7 @@ impl Counters {
         if told.canary + told.stable + told.reads + told.ended > 0 {
             lines.push(told.line(stage, at));
         }
-        for (count, reason) in told.fallbacks.into_iter().zip(FALLBACKS).filter(|(count, _)| *count > 0) {
+        for (count, reason) in told.not_drawn.into_iter().zip(NotDrawn::ALL).filter(|(count, _)| *count > 0) {
             lines.push(fallbacks(stage, reason, count, at));
         }
         lines
@@ -109,12 +144,9 @@ fn directive(at: i64, dimensions: &Value, metrics: &Value) -> Value {
     json!({"Timestamp": at, "CloudWatchMetrics": [{"Namespace": "Serin", "Dimensions": dimensions, "Metrics": metrics}]})
 }
 
-fn fallbacks(stage: &str, reason: Fallback, count: u32, at: i64) -> Value {
-    // The stage's own figure is alarmed, so it leaves out flows that nobody rolls out.
-    let dimensions = match reason {
-        Fallback::UnknownFlow => json!([["Stage", "Reason"]]),
-        _ => json!([["Stage"], ["Stage", "Reason"]]),
-    };
+fn fallbacks(stage: &str, reason: NotDrawn, count: u32, at: i64) -> Value {
+    // The stage's own figure is alarmed.
+    let dimensions = if reason.is_alarming() { json!([["Stage"], ["Stage", "Reason"]]) } else { json!([["Stage", "Reason"]]) };
     json!({
         "_aws": directive(at, &dimensions, &json!([{"Name": "Fallback", "Unit": "Count"}])),
         "Stage": stage,

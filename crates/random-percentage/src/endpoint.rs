@@ -2,6 +2,7 @@
 
 use crate::cache::Cache;
 use crate::clock::Clock;
+use crate::counters::NotDrawn;
 use crate::question::{Event, Shape};
 use crate::source::Source;
 use futures::FutureExt;
@@ -103,14 +104,21 @@ impl<S: Source, C: Clock> Endpoint<S, C> {
     pub async fn answer(&mut self, event: &[u8]) -> Said {
         // No panic is known. One all the same would end the sandbox, and the call with it.
         let answered = AssertUnwindSafe(self.decide(event)).catch_unwind().await;
-        answered.unwrap_or_else(|_| Answer::misunderstood("a fault of Serin's; please report it".to_owned()).shaped(Shape::Flat))
+        answered.unwrap_or_else(|_| {
+            self.cache.counters.not_drawn(NotDrawn::Fault);
+            Answer::misunderstood("a fault of Serin's; please report it".to_owned()).shaped(Event::of(event).shape)
+        })
     }
 
     async fn decide(&mut self, event: &[u8]) -> Said {
         let event = Event::of(event);
         let question = match event.question() {
             Ok(question) => question,
-            Err(error) => return Answer::misunderstood(error).shaped(event.shape),
+            Err(error) => {
+                self.cache.look();
+                self.cache.counters.not_drawn(NotDrawn::Misunderstood);
+                return Answer::misunderstood(error).shaped(event.shape);
+            }
         };
         let draw = self.cache.draw();
         let route = self.cache.route(&question.flow).await;
@@ -127,7 +135,10 @@ impl<S: Source, C: Clock> Endpoint<S, C> {
             error: None,
         };
         let (cohort, fallback, age) = (assignment.cohort, assignment.fallback, route.age);
-        self.cache.counters.answered(cohort, fallback, age);
+        match fallback {
+            Some(fallback) => self.cache.counters.not_drawn(NotDrawn::Fell(fallback)),
+            None => self.cache.counters.drawn(cohort, age),
+        }
         answer.shaped(event.shape)
     }
 
@@ -138,7 +149,7 @@ impl<S: Source, C: Clock> Endpoint<S, C> {
         if ends {
             self.cache.counters.ended();
         }
-        let now = self.cache.now();
+        let now = self.cache.looked();
         (self.cache.counters.due(&self.stage, now), ends)
     }
 }

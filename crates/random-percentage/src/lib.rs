@@ -13,6 +13,8 @@
 //!
 //! Nothing in here panics on any input; `fuzz/` looks for one that does. A panic all the same would be caught at the door and answered with stable.
 
+#![deny(clippy::expect_used, clippy::indexing_slicing, clippy::panic, clippy::unreachable, clippy::unwrap_used)]
+
 pub mod cache;
 pub mod clock;
 pub mod counters;

@@ -1,5 +1,7 @@
 //! The function: Lambda's events in, answers out.
 
+#![deny(clippy::expect_used, clippy::indexing_slicing, clippy::panic, clippy::unreachable, clippy::unwrap_used)]
+
 use lambda_runtime::{Error, LambdaEvent, LambdaInvocation, Runtime, service_fn};
 use random_percentage::cache::Cache;
 use random_percentage::clock::{Clock, Machine};

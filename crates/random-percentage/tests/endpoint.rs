@@ -140,11 +140,17 @@ async fn a_fault_of_ours_is_stable_for_the_caller_and_the_next_call_is_answered(
     world.mood(Mood::Panics);
     let first = said(&mut endpoint, ask).await;
     assert_eq!((&first["cohort"], &first["fallback"]), (&json!("stable"), &json!(true)), "{first}");
+    let enveloped = said(&mut endpoint, br#"{"requestContext":{},"body":"{\"flow\":\"main_ivr\"}"}"#).await;
+    assert_eq!(enveloped["statusCode"], 200, "in kind: {enveloped}");
     world.mood(Mood::Works);
     assert_eq!(said(&mut endpoint, ask).await["cohort"], "canary");
+    world.pass(Duration::from_millis(701));
+    assert_eq!(said(&mut endpoint, ask).await["cohort"], "canary");
+    world.pass(Duration::from_millis(630));
     world.mood(Mood::Panics);
-    world.pass(Duration::from_millis(690));
+    assert_eq!(said(&mut endpoint, ask).await["cohort"], "canary", "from memory");
     let (lines, ends) = endpoint.between().await;
+    assert!(lines.iter().any(|line| line["Reason"] == "Fault" && line["Fallback"] == 2), "{lines:?}");
     assert!(ends && lines.iter().any(|line| line["ProcessEnded"] == 1), "between two calls nobody is hurt by a new process: {lines:?}");
 }
 
@@ -210,6 +216,12 @@ async fn a_call_that_was_not_drawn_is_told_within_a_second_and_names_nobody() {
     world.pass(Duration::from_millis(100));
     said(&mut endpoint, ask).await;
     assert_eq!(told(&endpoint.between().await.0).last().unwrap(), "[Stage][Stage,Reason] NoHeartbeat Fallback=10");
+    // So is one whose question is none: nobody else would notice that the mapping is wrong.
+    world.pass(Duration::from_secs(1));
+    said(&mut endpoint, br#"{"flow":"+15551230000"}"#).await;
+    let lines = endpoint.between().await.0;
+    assert_eq!(told(&lines).last().unwrap(), "[Stage][Stage,Reason] Misunderstood Fallback=1");
+    assert!(!format!("{lines:?}").contains("555"));
     // A typo waits for the minute, and is no alarm.
     said(&mut endpoint, br#"{"flow":"typo"}"#).await;
     world.pass(Duration::from_secs(2));
