@@ -35,8 +35,11 @@ pub enum Stickiness {
     /// Each call is drawn once, and keeps its side when it comes back to the traffic cop.
     #[default]
     Conversation,
-    /// Each caller's number is drawn once, so that a caller has the same side all day. Withheld and shared numbers are drawn call by call.
+    /// Each caller's number is drawn once, so that a caller has the same side all day. A call without a number of its own (withheld, a
+    /// carrier's placeholder, fewer than 7 digits) is drawn by conversation.
     Caller,
+    /// Each question is drawn anew: a call that comes back to the traffic cop may change sides.
+    Call,
 }
 
 /// The names that the two sides have in Architect. They must differ in more than upper and lower case.
@@ -69,9 +72,9 @@ impl SplitKey {
     }
 
     /// The bucket (`0..10_000`) of a call, from whatever identifies it.
-    pub fn bucket(&self, identity: &str) -> u16 {
+    pub fn bucket(&self, identity: &[u8]) -> u16 {
         let mut hasher = SipHasher13::new_with_key(&self.0);
-        hasher.write(identity.as_bytes());
+        hasher.write(identity);
         // The bias of the remainder is 10_000 / 2^64.
         (hasher.finish() % 10_000) as u16
     }
@@ -232,7 +235,8 @@ impl Router {
         }
     }
 
-    /// Decides one call. `now` is the wall clock; `draw` (`0..10_000`) is used where nothing identifies the call.
+    /// Decides one call. `now` is the wall clock; `draw` (evenly from `0..10_000`) is used where nothing identifies the call, and where
+    /// nothing is meant to.
     pub fn assign(&self, caller: Caller<'_>, now: Timestamp, draw: u16) -> Assignment<'_> {
         let bucket = self.bucket(caller, draw);
         let fallback = self.fallback.or_else(|| self.dead_man(now));
@@ -254,22 +258,67 @@ impl Router {
 
     fn bucket(&self, caller: Caller<'_>, draw: u16) -> u16 {
         let Some(split) = &self.split else { return draw % 10_000 };
+        let mut digits = [0; MOST_DIGITS];
         let number = match split.stickiness {
-            Stickiness::Caller => caller.number.and_then(personal_number),
+            Stickiness::Call => return draw % 10_000,
+            Stickiness::Caller => caller.number.and_then(|number| personal_number(number, &mut digits)),
             Stickiness::Conversation => None,
         };
         match (number, caller.conversation.filter(|id| !id.is_empty())) {
-            (Some(number), _) => split.key.bucket(&number),
-            (None, Some(conversation)) => split.key.bucket(conversation),
+            (Some(number), _) => split.key.bucket(number),
+            (None, Some(conversation)) => split.key.bucket(conversation.as_bytes()),
             (None, None) => draw % 10_000,
         }
     }
 }
 
-/// The digits of a number that belongs to one caller; `None` if it is withheld or too short to be one.
-fn personal_number(number: &str) -> Option<String> {
-    let digits: String = number.chars().filter(char::is_ascii_digit).collect();
-    let withheld = digits.len() < 7 || digits.bytes().all(|b| b == digits.as_bytes()[0]);
+/// International numbers have at most 15 digits (E.164); the rest is room for prefixes that are dialled before them.
+const MOST_DIGITS: usize = 20;
+
+/// What carriers send for a number that is not shown, as the letters lie on a keypad. North American ones put their 1 before it.
+const PLACEHOLDERS: [&[u8]; 5] = [
+    b"266696687",   // ANONYMOUS
+    b"2562533",     // BLOCKED
+    b"7378742833",  // RESTRICTED
+    b"86282452253", // UNAVAILABLE
+    b"8656696",     // UNKNOWN
+];
+
+/// The digits of a number that belongs to one caller; `None` if it is withheld, no number, or too short for one.
+///
+/// Takes the spellings of `Call.Ani`: `tel:+15551230000`, `sip:+15551230000@host;user=phone`, and whatever a trunk passes on, such as
+/// `+1 (555) 123-0000`. They are one number. Its national and international form are not: which country it is of stands nowhere.
+fn personal_number<'a>(text: &str, digits: &'a mut [u8; MOST_DIGITS]) -> Option<&'a [u8]> {
+    let text = text.trim();
+    let (scheme, address) = text.split_once(':').unwrap_or(("tel", text));
+    // Without an `@` all of a SIP address is a host, whose digits are nobody's number.
+    let user = match address.split_once('@') {
+        Some((user, _)) => user,
+        None if scheme.eq_ignore_ascii_case("tel") => address,
+        None => return None,
+    };
+    if !["tel", "sip", "sips"].iter().any(|known| scheme.eq_ignore_ascii_case(known)) {
+        return None;
+    }
+    // An extension or another parameter may be there at one call and lack at the next.
+    let line = user.split_once(';').map_or(user, |(line, _)| line);
+    let mut count = 0;
+    for byte in line.bytes() {
+        match byte {
+            b'0'..=b'9' => {
+                *digits.get_mut(count)? = byte;
+                count += 1;
+            }
+            b'+' if count == 0 => {}
+            b' ' | b'-' | b'.' | b'(' | b')' | b'/' => {}
+            // A name, such as `anonymous` or `alice42`.
+            _ => return None,
+        }
+    }
+    let digits = &digits[..count];
+    let last = digits.last_chunk::<7>()?;
+    let placeholder = |number: &[u8]| PLACEHOLDERS.contains(&number);
+    let withheld = placeholder(digits) || digits.strip_prefix(b"1").is_some_and(placeholder) || last.iter().all(|digit| *digit == last[0]);
     (!withheld).then_some(digits)
 }
 
@@ -355,15 +404,95 @@ mod tests {
         assert_eq!(ask(&other, "a").0, Cohort::Canary);
     }
 
+    /// A router at 50 % that keeps callers by this.
+    fn sticky(by: &str) -> Router {
+        let rollout = parameters().rollout.map(|r| r.replace("\"conversation\"", &format!("\"{by}\"")));
+        Router::read(&Parameters { percentage: Some("50".into()), rollout, ..parameters() })
+    }
+
     #[test]
-    fn a_caller_stays_on_one_side_and_a_withheld_number_is_drawn_by_conversation() {
-        let mut sticky = parameters();
-        sticky.percentage = Some("50".into());
-        sticky.rollout = sticky.rollout.map(|r| r.replace("conversation", "caller"));
-        let gate = Router::read(&sticky);
+    fn a_caller_stays_on_one_side_however_the_number_is_written() {
+        let gate = sticky("caller");
         let bucket = |conversation, number| gate.assign(Caller { conversation: Some(conversation), number: Some(number) }, now(), 0).bucket;
-        assert_eq!(bucket("a", "+1 555 123 0000"), bucket("b", "tel:+15551230000"));
-        assert_ne!(bucket("a", "anonymous"), bucket("b", "anonymous"));
-        assert_ne!(bucket("a", "0000000000"), bucket("b", "0000000000"));
+        let of_the_number = gate.split.as_ref().unwrap().key.bucket(b"15551230000");
+        for spelling in [
+            "tel:+15551230000",
+            "TEL:+1-555-123-0000",
+            " +1 (555) 123-0000 ",
+            "15551230000",
+            "(+1) 555.123/0000",
+            "tel:+15551230000;ext=12",
+            "sip:+15551230000@10.0.0.1:5060;user=phone",
+            "sips:+15551230000;ext=105@198.51.100.7",
+            "+15551230000@198.51.100.7",
+        ] {
+            assert_eq!((bucket("a", spelling), bucket("b", spelling)), (of_the_number, of_the_number), "{spelling}");
+        }
+        // A national form may be another country's: it is a number, but not this one.
+        assert_ne!(bucket("a", "5551230000"), of_the_number);
+        assert_eq!(bucket("a", "5551230000"), bucket("b", "5551230000"));
+        // The longest there are, and the shortest.
+        for number in ["+123456789012345", "00000123456789012345", "5551230"] {
+            assert_eq!(bucket("a", number), bucket("b", number), "{number}");
+        }
+    }
+
+    #[test]
+    fn a_call_without_a_number_of_its_own_is_drawn_by_conversation() {
+        let gate = sticky("caller");
+        let bucket = |conversation, number| gate.assign(Caller { conversation: Some(conversation), number }, now(), 0).bucket;
+        let key = gate.split.as_ref().unwrap().key;
+        for number in [
+            "",
+            " ",
+            "+",
+            "tel:",
+            "anonymous",
+            "unavailable",
+            "Restricted",
+            "sip:anonymous@anonymous.invalid",
+            "sip:alice42@10.0.0.1",
+            "sip:alice5551230000@10.0.0.1",
+            "sip:10.20.30.40:5060",
+            "sip:192.168.100.200",
+            "sip:@192.168.100.200",
+            "callto:+15551230000",
+            "\"15551230000\" <sip:anonymous@192.168.100.200>",
+            "123456",
+            "tel:911;ext=123456",
+            "0000000000",
+            "+10000000000",
+            "+15555555555",
+            "000001234567890123456",
+            "+266696687",
+            "tel:+7378742833",
+            "+17378742833",
+            "+2562533",
+            "+8656696",
+            "sip:+86282452253@10.0.0.1",
+            "٠١٢٣٤٥٦٧٨٩",
+            "+1 555\u{a0}123 0000",
+            "+1555+1230000",
+        ] {
+            for conversation in ["a", "b"] {
+                assert_eq!(bucket(conversation, Some(number)), key.bucket(conversation.as_bytes()), "{number}");
+            }
+        }
+        assert_eq!(bucket("a", None), key.bucket(b"a"));
+    }
+
+    #[test]
+    fn a_call_that_is_drawn_anew_each_time_is_drawn_by_nothing_else() {
+        let gate = sticky("call");
+        for draw in 0..10_000 {
+            let answer = gate.assign(Caller { conversation: Some("a"), number: Some("+15551230000") }, now(), draw);
+            assert_eq!((answer.bucket, answer.cohort == Cohort::Canary), (draw, draw < 5_000));
+        }
+    }
+
+    #[test]
+    fn what_an_older_endpoint_does_not_know_sends_calls_to_stable() {
+        let unknown = Parameters { rollout: parameters().rollout.map(|r| r.replace("conversation", "weather")), ..parameters() };
+        assert_eq!(ask(&unknown, "a"), (Cohort::Stable, Some(Fallback::MalformedRollout), Weight::ZERO));
     }
 }
