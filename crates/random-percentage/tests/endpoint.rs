@@ -225,9 +225,11 @@ async fn a_call_that_was_not_drawn_is_told_within_a_second_and_names_nobody() {
     // A typo waits for the minute, and is no alarm.
     said(&mut endpoint, br#"{"flow":"typo"}"#).await;
     world.pass(Duration::from_secs(2));
+    said(&mut endpoint, br#"{"flow":"typo"}"#).await;
     assert_eq!(told(&endpoint.between().await.0), [""; 0]);
     world.pass(Duration::from_secs(60));
-    assert_eq!(told(&endpoint.between().await.0).last().unwrap(), "[Stage,Reason] UnknownFlow Fallback=1");
+    said(&mut endpoint, br#"{"flow":"typo"}"#).await;
+    assert_eq!(told(&endpoint.between().await.0).last().unwrap(), "[Stage,Reason] UnknownFlow Fallback=3");
 }
 
 #[tokio::test]
