@@ -120,6 +120,16 @@ impl TableCopy {
 }
 
 impl Copied {
+    /// Whether calls may reach a canary by it.
+    pub(crate) fn sends_calls(&self) -> bool {
+        self.weight() > Weight::ZERO
+    }
+
+    /// What is no percentage is 0, as for the caller's question.
+    fn weight(&self) -> Weight {
+        string(&self.0, "percentage").ok().and_then(|text| text.parse().ok()).unwrap_or(Weight::ZERO)
+    }
+
     /// Whether it has another split than was read. Of the two either may be the later.
     pub(crate) fn has_another_split(&self, seen: &Seen) -> bool {
         self.split().is_some_and(|split| seen.rollout.as_ref() != Some(&split))
@@ -136,7 +146,7 @@ impl Copied {
     fn change(&self, flow: &FlowName, seen: &Seen) -> Option<Change> {
         let has = |name: &str| self.0.contains_key(name);
         let revision = number(&self.0, "revision").unwrap_or(0);
-        let copied: Weight = string(&self.0, "percentage").ok().and_then(|text| text.parse().ok()).unwrap_or(Weight::ZERO);
+        let copied = self.weight();
         let is_later = seen.version() > revision;
         let mut change = Change::default();
         match &seen.percentage {

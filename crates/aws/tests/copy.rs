@@ -463,10 +463,24 @@ async fn whoever_writes_while_the_copy_is_compared_is_not_overwritten() {
 }
 
 #[tokio::test]
-async fn what_cannot_be_brought_is_told_by_flow_and_no_flow_means_no_request() {
+async fn a_hand_counts_for_flows_that_no_tick_visits_any_more_while_calls_are_sent_by_them() {
     let world = World::new().await;
+    world.copied(json!({"percentage": "100", "revision": 6, "rollout": split("r-1")}));
+    world.has_parameter("percentage", "0", 7);
+    world.has_parameter("rollout", &split("r-1"), 1);
     assert!(world.store.follow(&[]).await.is_empty());
-    assert_eq!(world.asked(), Vec::<String>::new());
+    assert_eq!(world.copy(), json!({"percentage": "0", "revision": "7", "rollout": split("r-1")}));
+    assert_eq!(world.asked(), ["Query", "GetParameters", "UpdateItem FLOW#main_ivr"]);
+    assert!(world.store.follow(&[]).await.is_empty());
+    assert_eq!(world.asked(), ["Query"], "by a flow at 0 nobody is sent anywhere");
+    world.copied(json!({"percentage": "100", "revision": 8, "rollout": split("r-1")}));
+    world.aws().failing.insert("GetParameters", REFUSED);
+    assert_eq!(world.store.follow(&[]).await.len(), 1);
+}
+
+#[tokio::test]
+async fn what_cannot_be_brought_is_told_by_flow() {
+    let world = World::new().await;
     let other: FlowName = "other".parse().unwrap();
     let (five, nothing) = (seen(Some(("5", 3))), Seen::default());
     world.aws().failing.insert("UpdateItem FLOW#main_ivr", REFUSED);
