@@ -6,6 +6,7 @@ import time
 import demo
 import pytest
 import stack
+from test_least_privilege import CANARY, KEY, NO_LEDGER_CALLS, Identity
 
 PERCENTAGE = f"/genesys/canary/local/{demo.FLOW}/percentage"
 FRESH = 0.8  # seconds after which no answer rests on older values
@@ -76,3 +77,9 @@ def test_a_switch_while_a_rollout_runs_and_every_way_of_changing_the_weight_afte
     copy = play.aws.client("dynamodb").get_item(TableName=play.aws.outputs["LedgerTable"], Key=item, ConsistentRead=True)["Item"]
     assert (copy["percentage"]["S"], copy["halt"]["S"]) == ("0", after["rollout"])
     assert asked(play) == {"dynamodb:BatchGetItem"}
+
+    # Its role reads the copy, and nothing else of the ledger or of Parameter Store. Which items, the emulator does not look at; see test_template.
+    endpoint, table = Identity(play.aws, "random-percentage"), play.aws.outputs["LedgerTable"]
+    assert endpoint.may("dynamodb", "batch_get_item", RequestItems={table: {"Keys": [KEY]}})
+    assert endpoint.ledger_calls(table) == NO_LEDGER_CALLS
+    assert not endpoint.may_get(f"{CANARY}/heartbeat") and not endpoint.may_put(PERCENTAGE)
