@@ -130,6 +130,8 @@ class Reckoning:
                 self._asked(used, extra, ticks * flows)
             per_flow = getattr(self.assumed, f"{_short(function)}_seconds_per_flow")
             used["lambda_seconds"] += self._gb(function) * ticks * self.visited * per_flow
+        # Each tick reads the copy of all flows there are.
+        used["dynamodb_reads"] += counts["installation"]["ticks"][EVALUATOR] * self.flows * counts["stored"]["copied_flow"] / 4096
         rollouts = self.flows * self.assumed.rollouts
         used["lambda_seconds"] += self._gb(EXECUTOR) * rollouts * self.assumed.executor_seconds_per_rollout
         # A metric costs the whole hour in which it is reported, and a rollout begins and ends within one.

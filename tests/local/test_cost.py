@@ -348,6 +348,7 @@ def played():
         found["promoted"] = scene.rollout(demo.HEALTHY, "Promoted")
         found["listed"] = scene.still()
         found["listed item"] = stored(scene.item("ACTIVE", demo.FLOW)) - 100
+        found["copied item"] = stored(scene.item("PARAMETERS", f"FLOW#{demo.FLOW}")) - 100
         found["calls"] = scene.calls()
         for flow in ("sales_ivr", "claims_ivr"):
             scene.ended_at_once(flow)
@@ -372,7 +373,7 @@ def counts(played) -> dict:
         "forwarded": tidy(promoted["an alert"]),
         "call": tidy(call["later"]) | {"told_bytes": log_bytes(call["log"][:1]), "fallback_log_bytes": log_bytes(call["fallback log"])},
         "metrics": {"always": len(played["idle"]["metrics"]), "a_watched_flow": len(of_a_flow), "endpoint": len(metrics(call["log"]))},
-        "stored": {"listed_flow": played["listed item"], "promoted": promoted["stored"], "rolled_back": back["stored"]},
+        "stored": {"listed_flow": played["listed item"], "copied_flow": played["copied item"], "promoted": promoted["stored"], "rolled_back": back["stored"]},
     }
 
 

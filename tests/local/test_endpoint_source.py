@@ -66,8 +66,10 @@ def test_a_switch_while_a_rollout_runs_and_every_way_of_changing_the_weight_afte
     # A hand on Parameter Store reaches callers with the next tick.
     version = play.aws.put_parameter(PERCENTAGE, "1")
     assert answered(play)["percentage"] == 5
+    assert "the copy in the ledger's table holds 5 %, the parameter 1 %" in play.serin("doctor", check=False).stdout
     play.tick()
     assert (answered(play)["percentage"], answered(play)["revision"]) == (1, version)
+    assert "the copy in the ledger's table holds" not in play.serin("doctor", check=False).stdout
 
     # A command reaches them at once, whether anything ticks or not.
     play.serin("abort", demo.FLOW, "--reason", "a test")

@@ -28,6 +28,24 @@ pub(crate) struct TableCopy {
 #[derive(Debug, Default)]
 pub(crate) struct Copied(Item);
 
+/// What the copy holds of every flow, for whoever compares.
+#[derive(Debug)]
+pub struct Copies(pub(crate) HashMap<String, Copied>);
+
+impl Copies {
+    /// How an endpoint that reads the copy would answer otherwise than one that reads what was read; `None` if it would not.
+    pub fn differ(&self, flow: &FlowName, seen: &Seen) -> Option<String> {
+        let nothing = Copied::default();
+        let copied = self.0.get(flow.as_str()).unwrap_or(&nothing);
+        match (copied.weight(), seen.weight()) {
+            (copied, seen) if copied != seen => Some(format!("the copy in the ledger's table holds {copied} %, the parameter {seen} %")),
+            _ if copied.lacks_halt(seen).is_some() => Some("the copy in the ledger's table lacks the halt marker".to_owned()),
+            _ if copied.split() != seen.rollout => Some("the copy in the ledger's table has another split".to_owned()),
+            _ => None,
+        }
+    }
+}
+
 impl TableCopy {
     pub(crate) fn new(config: &Config, table: String) -> TableCopy {
         TableCopy { client: aws_sdk_dynamodb::Client::new(config), table }

@@ -18,6 +18,7 @@ pub mod settings;
 mod signed;
 
 pub use clock::WallClock;
+pub use copy::Copies;
 pub use deliveries::DynamoDeliveries;
 pub use exports::S3Exports;
 pub use identity::identity;

@@ -3,7 +3,7 @@
 //! Both are always written, whichever the endpoint reads, so that it can be switched at any time. A halt and a 0 go to both at once, each
 //! whatever becomes of the other. A raise goes to Parameter Store first, for the version that orders what is written into the copy.
 
-use crate::copy::{Copied, TableCopy};
+use crate::copy::{Copied, Copies, TableCopy};
 use crate::{Config, said};
 use aws_sdk_ssm::config::retry::RetryConfig;
 use aws_sdk_ssm::types::ParameterType;
@@ -32,6 +32,11 @@ impl ParameterStore {
     /// The parameters of a stage, and the name of its ledger's table.
     pub fn new(config: &Config, stage: String, table: String) -> ParameterStore {
         ParameterStore { client: aws_sdk_ssm::Client::new(config), stage, copy: TableCopy::new(config, table) }
+    }
+
+    /// What the copy holds.
+    pub async fn copies(&self) -> Result<Copies, String> {
+        self.copy.read().await.map(Copies)
     }
 
     /// Full name of a flow's parameter.

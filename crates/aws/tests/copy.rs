@@ -436,6 +436,30 @@ async fn the_copy_follows_what_is_later_or_lower_and_no_reading_that_lags() {
 }
 
 #[tokio::test]
+async fn whoever_compares_is_told_how_callers_would_be_answered_otherwise() {
+    let world = World::new().await;
+    let read = Seen { halt: Some("r-1".into()), ..seen(Some(("5.00", 7))) };
+    let alike = json!({"percentage": "5", "revision": 6, "rollout": split("r-1"), "halt": "r-1"});
+    let but = |name: &str, value: Value| {
+        let mut copied = alike.clone();
+        copied[name] = value;
+        copied
+    };
+    for (copied, said) in [
+        (alike.clone(), None),
+        (but("percentage", json!("0")), Some("the copy in the ledger's table holds 0 %, the parameter 5 %")),
+        (but("halt", json!("r-0")), Some("the copy in the ledger's table lacks the halt marker")),
+        (but("rollout", json!(split("r-2"))), Some("the copy in the ledger's table has another split")),
+        (json!({}), Some("the copy in the ledger's table holds 0 %, the parameter 5 %")),
+    ] {
+        world.copied(copied);
+        assert_eq!(world.store.copies().await.unwrap().differ(&world.flow, &read).as_deref(), said);
+    }
+    world.aws().failing.insert("Query", REFUSED);
+    assert!(world.store.copies().await.unwrap_err().contains("table ledger"));
+}
+
+#[tokio::test]
 async fn of_two_splits_at_one_version_the_copys_stays_unless_parameter_store_still_has_the_other() {
     // Another run opened r-2 since this one read r-1.
     let world = World::new().await;

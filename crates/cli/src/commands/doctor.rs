@@ -10,7 +10,7 @@ use clap::Args as Arguments;
 use jiff::{SignedDuration, Timestamp};
 use serde::Serialize;
 use serin_aws::alarms::{self, Alarm};
-use serin_aws::{SnsNotifier, checkup};
+use serin_aws::{Copies, SnsNotifier, checkup};
 use serin_controller::pointer::is_foreign;
 use serin_controller::ports::{Ledger, Parameters, Preflight, Rows};
 use serin_controller::record::open;
@@ -90,8 +90,12 @@ pub(crate) async fn run(args: &Args, place: &Place) -> Outcome {
     let mut found = Findings { stage: site.stage.clone(), well: true, items: Vec::new() };
     let active = aws(&site, &mut found).await;
     genesys(&site, args, plan.as_ref(), &mut found).await;
+    let copies = site.parameters.copies().await;
+    if let Err(reason) = &copies {
+        found.add("copy", State::Unknown, format!("of the parameters, {reason}"));
+    }
     for flow in &active {
-        of_flow(&site, flow, &mut found).await;
+        of_flow(&site, flow, copies.as_ref().ok(), &mut found).await;
     }
     progress.end();
     found.well = found.items.iter().all(|check| check.state != State::Bad);
@@ -372,21 +376,32 @@ async fn action(client: &Client, args: &Args, found: &mut Findings) {
 }
 
 /// One flow: do record, parameters, row and calls agree?
-async fn of_flow(site: &Site, flow: &FlowName, found: &mut Findings) {
+async fn of_flow(site: &Site, flow: &FlowName, copies: Option<&Copies>, found: &mut Findings) {
     let rollout = match open(&site.ledger, flow).await {
         Ok(opened) => opened.rollout,
         Err(error) => return found.add("flow", State::Bad, format!("{error}; see docs/runbook/is-the-record-true.md")),
     };
     let Some(rollout) = rollout else { return };
     match site.parameters.read(flow).await {
-        Ok(seen) => match drift(&rollout, &seen) {
-            // A tick in between looks like a hand.
-            Some(_) if open(&site.ledger, flow).await.is_ok_and(|now| now.rollout.as_ref() != Some(&rollout)) => {
-                found.add("flow", State::Unknown, format!("{flow}: it changed while it was looked at; ask again"));
+        Ok(seen) => {
+            match drift(&rollout, &seen) {
+                // A tick in between looks like a hand.
+                Some(_) if open(&site.ledger, flow).await.is_ok_and(|now| now.rollout.as_ref() != Some(&rollout)) => {
+                    found.add("flow", State::Unknown, format!("{flow}: it changed while it was looked at; ask again"));
+                }
+                Some(drift) => found.add("flow", State::Bad, format!("{flow}: {drift}")),
+                None => found.add("flow", State::Well, format!("{flow}: {}, parameters as recorded", rollout.phase)),
             }
-            Some(drift) => found.add("flow", State::Bad, format!("{flow}: {drift}")),
-            None => found.add("flow", State::Well, format!("{flow}: {}, parameters as recorded", rollout.phase)),
-        },
+            if let Some(how) = copies.and_then(|copies| copies.differ(flow, &seen)) {
+                found.add(
+                    "copy",
+                    State::Note,
+                    format!(
+                        "{flow}: {how}; a tick brings it within a minute. If it lasts, write the percentage once more, to what it should be"
+                    ),
+                );
+            }
+        }
         Err(error) => found.add("flow", State::Bad, format!("{flow}: {error}")),
     }
     if let Some(table) = rollout.plan.pointer.as_ref().map(|pointer| &pointer.table) {
