@@ -405,7 +405,7 @@ def figures() -> str:
     a_flow, rollouts, metrics = one.total("rollouts"), one.assumed.rollouts, counts["metrics"]["a_watched_flow"]
     stray, told, kept = counts["call"]["fallback_log_bytes"], counts["call"]["told_bytes"], counts["stored"]["promoted"]
     promoted, back = counts["promoted"], counts["rolled_back"]
-    lines = SECONDS / 60 / GB
+    lines, of_endpoint = SECONDS / 60 / GB, counts["metrics"]["endpoint"]
 
     def of_lines(length: float) -> str:
         return usd(one.dollars("logs", lines * length) + one.dollars("logs_stored", lines * length))
@@ -415,8 +415,8 @@ def figures() -> str:
         f"${usd(always.total('rollouts'))}.",
         f"Each watched flow reports {metrics} metrics of its own; of a flow watched all month they are "
         f"${usd(one.dollars('metrics', metrics))}.",
-        f"A sandbox of the endpoint that is called writes a line of {told} bytes a minute: ${of_lines(told)} a month for each that is busy all the "
-        f"time, and ${usd(one.dollars('metrics', counts['metrics']['endpoint']))} for the {counts['metrics']['endpoint']} metrics of all of them.",
+        f"A sandbox of the endpoint that is called writes a line of {told} bytes a minute: ${of_lines(told)} a month for each that is busy "
+        f"all the time, and ${usd(one.dollars('metrics', of_endpoint))} for the {of_endpoint} metrics of all of them.",
         f"A traffic cop in front of a flow that never had a rollout adds {stray} bytes a minute: ${of_lines(stray)}, "
         f"and ${usd(one.dollars('metrics', 1))} for the metric that counts its calls.",
         f"The ledger grows by {count(kept['for_ever'] / 1000)} kB for each promoted rollout for good, and by "
@@ -506,7 +506,9 @@ def main(arguments: list[str] | None = None) -> int:
     line("together", *(usd(month.total(group)) for group in month.used), usd(month.total()))
     line("beyond what is always free", "", "", "", usd(month.total(free=True)))
     if month.needs_throughput:
-        print("Parameter Store needs its higher throughput" + ("" if month.copied else f" (unless the endpoint reads {DYNAMODB}: --source)") + ":")
+        # The ticks read there whatever the endpoint reads.
+        otherwise = f" (or --source {DYNAMODB})" if month.visited / TOGETHER <= READS else ""
+        print(f"Parameter Store needs its higher throughput{otherwise}:")
         print(f"{month.visited:,.0f} flows are visited at once, and the endpoint reads {month.reads_at_peak:,.0f} times a second at its peak")
     return 0
 

@@ -373,7 +373,12 @@ def counts(played) -> dict:
         "forwarded": tidy(promoted["an alert"]),
         "call": tidy(call["later"]) | {"told_bytes": log_bytes(call["log"][:1]), "fallback_log_bytes": log_bytes(call["fallback log"])},
         "metrics": {"always": len(played["idle"]["metrics"]), "a_watched_flow": len(of_a_flow), "endpoint": len(metrics(call["log"]))},
-        "stored": {"listed_flow": played["listed item"], "copied_flow": played["copied item"], "promoted": promoted["stored"], "rolled_back": back["stored"]},
+        "stored": {
+            "listed_flow": played["listed item"],
+            "copied_flow": played["copied item"],
+            "promoted": promoted["stored"],
+            "rolled_back": back["stored"],
+        },
     }
 
 

@@ -80,7 +80,7 @@ def test_a_switch_while_a_rollout_runs_and_every_way_of_changing_the_weight_afte
     assert (copy["percentage"]["S"], copy["halt"]["S"]) == ("0", after["rollout"])
     assert asked(play) == {"dynamodb:BatchGetItem"}
 
-    # Its role reads the copy, and nothing else of the ledger or of Parameter Store. Which items, the emulator does not look at; see test_template.
+    # Its role reads the copy, nothing else of the ledger and no parameter. Which items, the emulator does not look at; see test_template.
     endpoint, table = Identity(play.aws, "random-percentage"), play.aws.outputs["LedgerTable"]
     assert endpoint.may("dynamodb", "batch_get_item", RequestItems={table: {"Keys": [KEY]}})
     assert endpoint.ledger_calls(table) == NO_LEDGER_CALLS

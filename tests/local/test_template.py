@@ -924,9 +924,9 @@ def test_another_source_gets_a_version_of_its_own_whose_role_the_version_before_
     """What a version is published from are the function's properties before parameters have values, so a value alone publishes nothing."""
     (version,) = of_type(template["Resources"], "AWS::Lambda::Version").values()
     assert version["Description"] == {"Ref": "EndpointSource"}  # it is made anew where this changes
-    roles = {source: resolved(template, VARIANTS[variant] | {"EndpointSource": source})["Resources"] for source in ("ParameterStore", "DynamoDB")}
-    first, second = (role_of(resources, "RandomPercentage") for resources in roles.values())
-    assert first != second and first not in roles["DynamoDB"] and second not in roles["ParameterStore"]
+    one, other = (resolved(template, VARIANTS[variant] | {"EndpointSource": s})["Resources"] for s in ("ParameterStore", "DynamoDB"))
+    first, second = role_of(one, "RandomPercentage"), role_of(other, "RandomPercentage")
+    assert first != second and first not in other and second not in one
 
 
 def test_those_who_steer_remove_what_is_over_and_never_what_was_recorded(resources):
