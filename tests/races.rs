@@ -167,6 +167,31 @@ fn nobody_says_that_all_is_well_while_a_flow_cannot_be_looked_at() {
 }
 
 #[test]
+fn each_tick_has_the_copy_follow_what_it_read_and_says_that_all_is_well_only_if_it_does() {
+    let mut stage = prepared();
+    stage.until_phase(FLOW, "Stepping", 5);
+    stage.world.state().followed.clear();
+    stage.pass_a_minute();
+    stage.evaluate().unwrap().unwrap();
+    assert_eq!(std::mem::take(&mut stage.world.state().followed), [[name(FLOW)]], "once, with what could be read");
+    stage.world.state().outages.insert("parameters.read");
+    stage.pass_a_minute();
+    stage.evaluate().unwrap().unwrap();
+    assert_eq!(stage.world.state().followed, [[]], "and with nothing else");
+    stage.world.state().outages.clear();
+
+    let before = stage.world.state().heartbeat;
+    stage.world.state().outages.insert("parameters.follow");
+    stage.pass_a_minute();
+    let report = stage.evaluate().unwrap().unwrap();
+    assert!(report.unwell[0].starts_with("the copy does not follow: parameter main_ivr"), "{:?}", report.unwell);
+    assert_eq!((stage.world.state().heartbeat, report.missed, report.flows.len()), (before, 0, 1), "everything else is done");
+    stage.world.state().outages.clear();
+    stage.minute();
+    assert!(stage.world.state().heartbeat > before);
+}
+
+#[test]
 fn a_rollout_begins_neither_before_the_last_is_over_nor_within_its_lockout() {
     let mut stage = Stage::started(FLOW, "16.0");
     for _ in 0..60 {

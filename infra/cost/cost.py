@@ -23,10 +23,12 @@ SECONDS = HOURS * 3600
 EVALUATOR, EXECUTOR, FORWARDER, ENDPOINT = "canary-evaluator", "rollback-executor", "alert-forwarder", "random-percentage"
 WORKERS = (EVALUATOR, EXECUTOR, FORWARDER)
 TRACING = ("none", "workers", "all")
+PARAMETER_STORE, DYNAMODB = SOURCES = ("ParameterStore", "DynamoDB")
 VISITED_AFTER = 24  # hours that ticks visit a flow after its rollout ended
 FRESH = 0.7  # seconds that a sandbox of random-percentage answers from memory for a flow
 POLLS = 5 * 3 * 60 * HOURS  # Lambda asks a queue with five pollers, each for 20 seconds; with a maximum concurrency never with fewer
 READS = 30  # a second that Serin may ask of Parameter Store, of the 40 that an account has
+COPY_UNITS = 1  # of a read of the copy: a flow's item and the heartbeat's, half a unit each, since it need not be consistent
 TOGETHER = 3  # flows that the evaluator reads with one request (crates/aws/src/parameters.rs)
 FREE_DASHBOARD = 50  # metrics that a dashboard may show and be free
 GB = 1e9
@@ -70,6 +72,7 @@ class Chosen:
     targets: int = 0  # further ones
     throughput: bool | None = None  # None: as soon as it is needed
     trails: int = 0  # further copies of the account's management events
+    source: str = PARAMETER_STORE  # what the endpoint reads
     platform_lines: bool = True  # of the endpoint
 
 
@@ -89,7 +92,8 @@ class Reckoning:
         # A tick reads all that it visits at once; the endpoint reads as its calls come, in that second too.
         self.reads = self._reads(calls / SECONDS) * SECONDS
         self.reads_at_peak = self._reads(calls / SECONDS * assumed.peak)
-        self.needs_throughput = self.visited / TOGETHER + self.reads_at_peak > READS
+        self.copied = chosen.source == DYNAMODB
+        self.needs_throughput = self.visited / TOGETHER + self.reads_at_peak * (not self.copied) > READS
         self.throughput = self.needs_throughput if chosen.throughput is None else chosen.throughput
         self.used = {"installation": self._installation(), "rollouts": self._rollouts(), "calls": self._calls()}
 
@@ -110,9 +114,10 @@ class Reckoning:
         used["dashboards"] = here["dashboards"]
         used["metrics"] = self.counts["metrics"]["always"]
         used["sqs"] = (here["queues"] + self.chosen.targets) * POLLS
-        used["key_requests"] = self.assumed.key_requests
+        # The endpoint would be the third whose reads of the table ask for its key.
+        used["key_requests"] = self.assumed.key_requests * (1.5 if self.copied else 1)
         used["keys"] = int(self.chosen.key)
-        used["trail"] += self.assumed.key_requests * self.chosen.trails
+        used["trail"] += used["key_requests"] * self.chosen.trails
         return used
 
     def _rollouts(self) -> Counter:
@@ -125,6 +130,8 @@ class Reckoning:
                 self._asked(used, extra, ticks * flows)
             per_flow = getattr(self.assumed, f"{_short(function)}_seconds_per_flow")
             used["lambda_seconds"] += self._gb(function) * ticks * self.visited * per_flow
+        # Each tick reads the copy of all flows there are.
+        used["dynamodb_reads"] += counts["installation"]["ticks"][EVALUATOR] * self.flows * counts["stored"]["copied_flow"] / 4096
         rollouts = self.flows * self.assumed.rollouts
         used["lambda_seconds"] += self._gb(EXECUTOR) * rollouts * self.assumed.executor_seconds_per_rollout
         # A metric costs the whole hour in which it is reported, and a rollout begins and ends within one.
@@ -154,8 +161,11 @@ class Reckoning:
         used, call = Counter(), self.counts["call"]
         in_ms = self.reads * self.assumed.endpoint_ms_reading + (self.calls - self.reads) * self.assumed.endpoint_ms
         self._run(used, ENDPOINT, self.calls, in_ms / 1000 / self.calls if self.calls else 0)
-        self._asked(used, {**call, "parameters": 0, "parameter_calls": 0}, self.calls)
-        self._asked(used, {"parameters": call["parameters"], "parameter_calls": call["parameter_calls"]}, self.reads)
+        read = {"read_units": COPY_UNITS} if self.copied else {name: call[name] for name in ("parameters", "parameter_calls")}
+        self._asked(used, read, self.reads)
+        # A sandbox tells what it counted once a minute, if it was called; and a metric costs the whole hour.
+        self._log(used, min(self.calls, SECONDS / 60 * self.assumed.sandboxes) * call["told_bytes"])
+        used["metrics"] = self.counts["metrics"]["endpoint"] * min(1, self.calls / HOURS)
         return used
 
     def _run(self, used: Counter, function: str, runs: float, seconds: float) -> None:
@@ -261,12 +271,12 @@ def by_service(bill: dict[str, float]) -> dict[str, float]:
     return {service: sum(bill.get(price, 0) for price in prices) for service, prices in SERVICES.items()}
 
 
-def grid() -> str:
+def grid(source: str = PARAMETER_STORE) -> str:
     rows = []
     for flows in FLOWS:
         row = [f"{flows:,} flows"]
         for calls in CALLS:
-            month = Reckoning(flows, calls)
+            month = Reckoning(flows, calls, chosen=Chosen(source=source))
             row.append(f"{usd(month.total())} ({usd(month.total(free=True))})" + "*" * month.needs_throughput)
         rows.append(row)
     return table(["dollars a month, at list price (less what is always free)", *(f"{count(calls)} calls" for calls in CALLS)], rows, 3)
@@ -297,7 +307,12 @@ def flows() -> str:
 
 def calls() -> str:
     months = [Reckoning(FLOWS[1], number, chosen=Chosen(throughput=False)) for number in CALLS]
-    names = {"requests": ["lambda_requests"], "time": ["lambda_seconds"], "Lambda's own log lines": ["logs", "logs_stored"]}
+    names = {
+        "requests": ["lambda_requests"],
+        "time": ["lambda_seconds"],
+        "log lines, Lambda's own nearly all": ["logs", "logs_stored"],
+        "own metrics": ["metrics"],
+    }
     bills = [month.bill("calls") for month in months]
     rows = [[name, *(usd(sum(bill.get(price, 0) for price in prices)) for bill in bills)] for name, prices in names.items()]
     rows.append(["**together**", *(f"**{usd(sum(bill.values()))}**" for bill in bills)])
@@ -305,7 +320,7 @@ def calls() -> str:
     rows.append(["and in the busiest hour", *(count(number / SECONDS * months[0].assumed.peak) for number in CALLS)])
     for flows in (1, *FLOWS):
         at_peak = [count(Reckoning(flows, number).reads_at_peak) for number in CALLS]
-        rows.append([f"reads of Parameter Store a second then, of {flows:,} flow{'s' * (flows > 1)}", *at_peak])
+        rows.append([f"reads a second then, of {flows:,} flow{'s' * (flows > 1)}", *at_peak])
     return table([f"dollars a month, of {FLOWS[1]} flows", *(f"{count(number)} calls" for number in CALLS)], rows, 3)
 
 
@@ -340,6 +355,7 @@ def options() -> str:
         ["`KeyArn`: a customer key (and 1 more for each of its first two rotations)", *adds(Chosen(), key=True)],
         [f"`LogRetentionDays=365` in place of {long}", *adds(Chosen(), log_days=365)],
         ["each further target of alerts", *adds(Chosen(), targets=1)],
+        [f"`EndpointSource={DYNAMODB}` in place of `{PARAMETER_STORE}`", *adds(Chosen(), source=DYNAMODB)],
         ["Parameter Store's higher throughput", *adds(Chosen(throughput=False), throughput=True)],
         ["each further copy of the account's management events (a second CloudTrail)", *adds(Chosen(), trails=1)],
         ["the endpoint without Lambda's own log lines", *adds(Chosen(), platform_lines=False)],
@@ -387,16 +403,22 @@ def figures() -> str:
     counts, one = load("counts.json"), Reckoning(1, 0)
     always = Reckoning(1, 0, replace(Assumed(), rollouts=1, watched_hours=HOURS))
     a_flow, rollouts, metrics = one.total("rollouts"), one.assumed.rollouts, counts["metrics"]["a_watched_flow"]
-    stray, kept = counts["call"]["fallback_log_bytes"], counts["stored"]["promoted"]
+    stray, told, kept = counts["call"]["fallback_log_bytes"], counts["call"]["told_bytes"], counts["stored"]["promoted"]
     promoted, back = counts["promoted"], counts["rolled_back"]
-    fallback = one.dollars("logs", 1e6 * stray / GB) + one.dollars("logs_stored", 1e6 * stray / GB)
+    lines, of_endpoint = SECONDS / 60 / GB, counts["metrics"]["endpoint"]
+
+    def of_lines(length: float) -> str:
+        return usd(one.dollars("logs", lines * length) + one.dollars("logs_stored", lines * length))
+
     lines = [
         f"A flow costs ${usd(a_flow)} a month with {count(rollouts)} rollouts. A rollout that is open all month costs "
         f"${usd(always.total('rollouts'))}.",
         f"Each watched flow reports {metrics} metrics of its own; of a flow watched all month they are "
         f"${usd(one.dollars('metrics', metrics))}.",
-        f"A traffic cop in front of a flow that never had a rollout writes {stray} bytes for each call: ${usd(fallback)} a million calls, "
-        f"and ${usd(one.dollars('metrics', 1))} for the metric that counts them.",
+        f"A sandbox of the endpoint that is called writes a line of {told} bytes a minute: ${of_lines(told)} a month for each that is busy "
+        f"all the time, and ${usd(one.dollars('metrics', of_endpoint))} for the {of_endpoint} metrics of all of them.",
+        f"A traffic cop in front of a flow that never had a rollout adds {stray} bytes a minute: ${of_lines(stray)}, "
+        f"and ${usd(one.dollars('metrics', 1))} for the metric that counts its calls.",
         f"The ledger grows by {count(kept['for_ever'] / 1000)} kB for each promoted rollout for good, and by "
         f"{count(kept['for_90_days'] / 1000)} kB for 90 days.",
         f"A promoted rollout tells {promoted['alerts']} alerts and keeps {promoted['exports']} export, one that is rolled back at its "
@@ -405,8 +427,13 @@ def figures() -> str:
     return "\n".join(f"- {line}" for line in lines)
 
 
+def copied() -> str:
+    return grid(DYNAMODB)
+
+
 SECTIONS = {
     "grid": grid,
+    "copied": copied,
     "idle": idle,
     "flows": flows,
     "calls": calls,
@@ -459,11 +486,12 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--log-days", type=number(1, kind=int), help="the template's parameter LogRetentionDays")
     parser.add_argument("--key", action="store_true", help="a customer key")
     parser.add_argument("--targets", type=number(kind=int), default=0, help="further targets of alerts")
+    parser.add_argument("--source", choices=SOURCES, default=PARAMETER_STORE, help="the template's parameter EndpointSource")
     parser.add_argument("--trails", type=number(kind=int), default=0, help="further copies of the account's management events")
     parser.add_argument("--throughput", action="store_true", default=None, help="Parameter Store's higher throughput, needed or not")
     given = vars(parser.parse_args(arguments))
     assume = Assumed(**{one.name: given[one.name] for one in fields(Assumed)})
-    chosen = Chosen(**{name: given[name] for name in ("tracing", "log_days", "key", "targets", "throughput", "trails")})
+    chosen = Chosen(**{name: given[name] for name in ("tracing", "log_days", "key", "targets", "throughput", "trails", "source")})
     month = Reckoning(given["flows"], given["calls"], assume, chosen)
 
     def line(name: str, *shown: str) -> None:
@@ -478,7 +506,9 @@ def main(arguments: list[str] | None = None) -> int:
     line("together", *(usd(month.total(group)) for group in month.used), usd(month.total()))
     line("beyond what is always free", "", "", "", usd(month.total(free=True)))
     if month.needs_throughput:
-        print("Parameter Store needs its higher throughput:")
+        # The ticks read there whatever the endpoint reads.
+        otherwise = f" (or --source {DYNAMODB})" if month.visited / TOGETHER <= READS else ""
+        print(f"Parameter Store needs its higher throughput{otherwise}:")
         print(f"{month.visited:,.0f} flows are visited at once, and the endpoint reads {month.reads_at_peak:,.0f} times a second at its peak")
     return 0
 

@@ -42,6 +42,7 @@ VARIANTS = {
         "Tracing": "all",
         "EndpointDeployment": "Linear10PercentEvery1Minute",
         "EndpointUrl": "iam",
+        "EndpointSource": "DynamoDB",
     },
     "over what was kept": {
         "Stage": "prod",
@@ -85,6 +86,14 @@ METRICS = {
     ("Serin", "GenesysTokenFailures"): [{"Stage"}],
     ("Serin", "NoticesWaiting"): [{"Stage"}],
     ("Serin", "Fallback"): [{"Stage"}, {"Stage", "Reason"}],
+    ("Serin", "CanaryAnswers"): [{"Stage"}],
+    ("Serin", "StableAnswers"): [{"Stage"}],
+    ("Serin", "AnswerAge"): [{"Stage"}],
+    ("Serin", "Reads"): [{"Stage"}],
+    ("Serin", "ReadsFailed"): [{"Stage"}],
+    ("Serin", "ReadsThrottled"): [{"Stage"}],
+    ("Serin", "ReadsDenied"): [{"Stage"}],
+    ("Serin", "ProcessEnded"): [{"Stage"}],
     ("Serin", "Weight"): [{"Stage", "Flow"}],
     ("Serin", "CanaryCalls"): [{"Stage", "Flow"}],
     ("Serin", "StableCalls"): [{"Stage", "Flow"}],
@@ -240,6 +249,15 @@ def as_list(value) -> list:
 def queue_of(reference: dict) -> str:
     """The logical id behind `!GetAtt Queue.Arn`."""
     return reference["Fn::GetAtt"][0]
+
+
+def role_of(resources: dict, function: str) -> str:
+    """The logical id of a function's role."""
+    return queue_of(resources[function]["Properties"]["Role"])
+
+
+def reads_the_copy(variant: str) -> bool:
+    return VARIANTS[variant].get("EndpointSource") == "DynamoDB"
 
 
 def text_of(value) -> str:
@@ -432,9 +450,12 @@ def test_lambda_does_not_repeat_a_tick_either(resources):
 def test_every_function_has_a_role_and_a_log_group_of_its_own(resources, variant):
     roles = of_type(resources, "AWS::IAM::Role")
     groups = of_type(resources, "AWS::Logs::LogGroup")
+    own = {name: f"{name}Role" for name in FUNCTIONS}
+    if reads_the_copy(variant):
+        own["RandomPercentage"] = "RandomPercentageCopyRole"
     for name in FUNCTIONS:
         function = resources[name]["Properties"]
-        assert queue_of(function["Role"]) == f"{name}Role"
+        assert role_of(resources, name) == own[name]
         assert function["LoggingConfig"]["LogGroup"] == {"Ref": f"{name}Logs"}
         assert groups[f"{name}Logs"]["RetentionInDays"] == {"Ref": "LogRetentionDays"}
     others = {"SchedulesRole"}
@@ -442,7 +463,7 @@ def test_every_function_has_a_role_and_a_log_group_of_its_own(resources, variant
         others.add("GenesysRole")
     if gradual(variant):
         others.add("EndpointDeploymentRole")
-    assert set(roles) == {f"{name}Role" for name in FUNCTIONS} | others
+    assert set(roles) == set(own.values()) | others
     assert not any("ManagedPolicyArns" in role for role in roles.values()), "managed policies are wider than what is asked for"
 
 
@@ -492,7 +513,7 @@ def test_the_endpoint_alone_is_not_traced_by_default(resources, variant):
     for name in FUNCTIONS:
         expected = traced == "all" or (traced == "workers" and name != "RandomPercentage")
         assert resources[name]["Properties"]["TracingConfig"] == {"Mode": "Active" if expected else "PassThrough"}, name
-        (policy,) = resources[f"{name}Role"]["Properties"]["Policies"]
+        (policy,) = resources[role_of(resources, name)]["Properties"]["Policies"]
         assert ("Trace" in {s["Sid"] for s in policy["PolicyDocument"]["Statement"]}) is expected, name
 
 
@@ -882,6 +903,32 @@ def test_the_forwarder_serves_every_target_of_its_stage_and_sees_nothing_else(re
     assert deliveries["Condition"] == {"ForAllValues:StringLike": {"dynamodb:LeadingKeys": ["DELIVERED#*"]}}
 
 
+def test_the_endpoint_reads_its_source_and_nothing_else(template, resources, variant):
+    parameter = template["Parameters"]["EndpointSource"]
+    assert (parameter["Default"], parameter["AllowedValues"]) == ("ParameterStore", ["ParameterStore", "DynamoDB"])
+    (policy,) = resources[role_of(resources, "RandomPercentage")]["Properties"]["Policies"]
+    allowed = {s["Sid"]: s for s in policy["PolicyDocument"]["Statement"]}
+    copied, keyed = reads_the_copy(variant), "KeyArn" in VARIANTS[variant]
+    assert set(allowed) - {"Trace"} == {"Log", "Read"} | ({"KeyOfLedger"} if copied and keyed else set())
+    read, variables = allowed["Read"], resources["RandomPercentage"]["Properties"]["Environment"]["Variables"]
+    if copied:
+        # By partition; the emulator does not know the keys of a request, so that it lets every item through.
+        assert read["Action"] == "dynamodb:BatchGetItem" and "table/${Table}" in text_of(read["Resource"])
+        assert read["Condition"] == {"ForAllValues:StringEquals": {"dynamodb:LeadingKeys": ["PARAMETERS"]}}
+    else:
+        assert read["Action"] == "ssm:GetParameters" and text_of(read["Resource"]).endswith(":parameter/genesys/canary/${Stage}/*")
+    assert variables["SOURCE"] == ("dynamodb" if copied else "parameter-store")
+
+
+def test_another_source_gets_a_version_of_its_own_whose_role_the_version_before_does_not_share(template, variant):
+    """What a version is published from are the function's properties before parameters have values, so a value alone publishes nothing."""
+    (version,) = of_type(template["Resources"], "AWS::Lambda::Version").values()
+    assert version["Description"] == {"Ref": "EndpointSource"}  # it is made anew where this changes
+    one, other = (resolved(template, VARIANTS[variant] | {"EndpointSource": s})["Resources"] for s in ("ParameterStore", "DynamoDB"))
+    first, second = role_of(one, "RandomPercentage"), role_of(other, "RandomPercentage")
+    assert first != second and first not in other and second not in one
+
+
 def test_those_who_steer_remove_what_is_over_and_never_what_was_recorded(resources):
     """By partition; the emulator does not know the keys of a request, so that it lets every item through."""
     for role in ("CanaryEvaluatorRole", "RollbackExecutorRole"):
@@ -935,12 +982,13 @@ def test_each_role_uses_the_key_for_what_it_works_with_and_through_the_service_t
     needs = {
         "ssm:GetParameter": ("ssm", {"kms:Decrypt"}),
         "dynamodb:GetItem": ("dynamodb", table),
+        "dynamodb:BatchGetItem": ("dynamodb", table),
         "sns:Publish": ("sns", {"kms:Decrypt", "kms:GenerateDataKey"}),
         "sqs:ReceiveMessage": ("sqs", {"kms:Decrypt"}),
         "s3:PutObject": ("s3", {"kms:GenerateDataKey"}),
     }
     for name in FUNCTIONS:
-        (policy,) = resources[f"{name}Role"]["Properties"]["Policies"]
+        (policy,) = resources[role_of(resources, name)]["Properties"]["Policies"]
         all_of_them = policy["PolicyDocument"]["Statement"]
         actions = {action for s in all_of_them for action in as_list(s["Action"])}
         expected = (
@@ -960,8 +1008,6 @@ def test_each_role_uses_the_key_for_what_it_works_with_and_through_the_service_t
                     assert condition["kms:EncryptionContext:PARAMETER_ARN"] == own["Resource"], name
                     assert operator == ("StringLike" if text_of(own["Resource"]).endswith("*") else "StringEquals"), name
         assert granted == expected, name
-    (policy,) = resources["RandomPercentageRole"]["Properties"]["Policies"]
-    assert {s["Sid"] for s in policy["PolicyDocument"]["Statement"]} - {"Trace"} == {"Log", "Read"}
 
 
 def test_the_key_is_for_the_services_that_call_by_themselves_and_outlives_everything(resources):
@@ -1023,7 +1069,7 @@ def test_everything_works_on_the_same_table_and_bucket_the_stacks_own_or_the_one
             for where, s in statements(whole["Resources"])
             if where.endswith("Role") and as_list(s["Action"])[0].startswith(service)
         ]
-        assert len(arns) == {"Table": 5, "Bucket": 1}[of_arn]
+        assert len(arns) == {"Table": 5 + reads_the_copy(variant), "Bucket": 1}[of_arn]
         for arn in arns:
             assert arn["Fn::Sub"][1] == {of_arn: expected}
         assert of_arn != "Table" or dashboard["DashboardBody"]["Fn::Sub"][1] == {"Table": expected}
@@ -1076,12 +1122,12 @@ def test_functions_are_told_the_names_of_secrets_and_never_secrets(template, res
     assert not [name for name in template["Parameters"] if re.search("secret|token|password", name, re.IGNORECASE)]
 
 
-def test_the_environment_is_what_the_functions_read(resources):
+def test_the_environment_is_what_the_functions_read(resources, variant):
     both = {"STAGE", "LEDGER_TABLE", "ALERT_TOPIC_ARN", "ROLLBACK_TOPIC_ARN", "GENESYS_API", "GENESYS_LOGIN", "GENESYS_SECRET", "CLOCK"}
     expected = {
         "CanaryEvaluator": both,
         "RollbackExecutor": both | {"EXPORT_BUCKET"},
-        "RandomPercentage": {"STAGE", "FLOWS"},
+        "RandomPercentage": {"STAGE", "FLOWS", "SOURCE"} | ({"LEDGER_TABLE"} if reads_the_copy(variant) else set()),
         "AlertForwarder": {"STAGE", "LEDGER_TABLE"},
     }
     for name, variables in expected.items():
@@ -1142,7 +1188,9 @@ def granted(resources: dict) -> set:
 
 def test_the_table_of_rights_in_the_documentation_is_the_templates(template):
     everything = resolved(template, VARIANTS["with everything"])["Resources"]
-    assert documented() == granted(everything)
+    # The endpoint has one of two roles.
+    with_the_other = resolved(template, VARIANTS["with everything"] | {"EndpointSource": "ParameterStore"})["Resources"]
+    assert documented() == granted(everything) | granted(with_the_other)
 
 
 # --------------------------------------------------------------------------------------------------------- that the checks can fail
@@ -1251,6 +1299,25 @@ FAULTS = {
     "a function may remove what was recorded by another statement": (
         lambda t: statement_of(t, "RollbackExecutorRole", "Ledger")["Action"].append("dynamodb:DeleteItem"),
         test_those_who_steer_remove_what_is_over_and_never_what_was_recorded,
+    ),
+    "the endpoint may read the ledger": (
+        lambda t: statement_of(t, "RandomPercentageCopyRole", "Read").pop("Condition"),
+        test_the_endpoint_reads_its_source_and_nothing_else,
+    ),
+    "the endpoint may read both sources": (
+        lambda t: statement_of(t, "RandomPercentageCopyRole", "Read").update(Action=["dynamodb:BatchGetItem", "ssm:GetParameters"]),
+        test_the_endpoint_reads_its_source_and_nothing_else,
+    ),
+    "the endpoint goes on with the source it had": (
+        lambda t: [version.pop("Description") for version in of_type(t["Resources"], "AWS::Lambda::Version").values()],
+        test_another_source_gets_a_version_of_its_own_whose_role_the_version_before_does_not_share,
+    ),
+    "a switch takes the version before its source away": (
+        lambda t: (
+            properties_of(t, "RandomPercentage").update(Role={"Fn::GetAtt": ["RandomPercentageRole", "Arn"]}),
+            t["Resources"]["RandomPercentageRole"].pop("Condition"),
+        ),
+        test_another_source_gets_a_version_of_its_own_whose_role_the_version_before_does_not_share,
     ),
     "everybody may call the endpoint's address": (
         lambda t: properties_of(t, "EndpointAddress").update(AuthType="NONE"),

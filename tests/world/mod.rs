@@ -120,6 +120,8 @@ pub struct State {
     pub projections: BTreeMap<FlowName, Projection>,
     /// `heartbeat`.
     pub heartbeat: Option<Timestamp>,
+    /// Flows whose parameters were read, each time a copy was to follow.
+    pub followed: Vec<Vec<FlowName>>,
     /// Writes that land later: at which call, and what.
     late: Vec<(usize, FlowName, serin_core::weight::Weight)>,
     /// Genesys Cloud's flows.
@@ -190,6 +192,7 @@ impl World {
             last_tick: None,
             projections: names.iter().map(|n| (n.clone(), Projection::default())).collect(),
             heartbeat: None,
+            followed: Vec::new(),
             late: Vec::new(),
             flows: in_genesys,
             published_elsewhere: None,

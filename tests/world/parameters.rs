@@ -222,4 +222,12 @@ impl Parameters for Process {
         };
         self.step("parameters.beat", "", || ParameterError { name: "heartbeat".into(), reason: "injected".into() }, put).await
     }
+
+    /// There is no copy here: it belongs to the adapter. What becomes of a tick that cannot keep it is the use case's.
+    async fn follow(&self, seen: &[(&FlowName, &Seen)]) -> Vec<ParameterError> {
+        let mut state = self.world.state();
+        state.followed.push(seen.iter().map(|(flow, _)| (*flow).clone()).collect());
+        let fails = state.outages.contains("parameters.follow");
+        seen.iter().filter(|_| fails).map(|(flow, _)| error(flow)).collect()
+    }
 }

@@ -73,7 +73,9 @@ pub async fn alarms(config: &Config, stage: &str) -> Result<Alarms, String> {
         if let Some(token) = next {
             query["NextToken"] = json!(token);
         }
-        let mut page = page(config, &query).await.map_err(|reason| format!("alarms {prefix}… could not be listed: {reason}"))?;
+        let mut page = cloudwatch(config, "DescribeAlarms", &query)
+            .await
+            .map_err(|reason| format!("alarms {prefix}… could not be listed: {reason}"))?;
         let alarms = page["MetricAlarms"].as_array().into_iter().flatten().map(Alarm::of);
         // Stage prod has no part in prod-eu.
         found.extend(alarms.filter(|alarm| is_ours(alarm.name.strip_prefix(&prefix).unwrap_or_default())));
@@ -87,9 +89,11 @@ pub async fn alarms(config: &Config, stage: &str) -> Result<Alarms, String> {
     Err(format!("alarms {prefix}… could not be listed: the list does not end"))
 }
 
-async fn page(config: &Config, query: &Value) -> Result<Value, String> {
+/// What CloudWatch answers to a query.
+pub(crate) async fn cloudwatch(config: &Config, operation: &str, query: &Value) -> Result<Value, String> {
     let uri = endpoint(config, "CLOUDWATCH").unwrap_or_else(|| address(config, "monitoring"));
-    let headers = [("content-type", "application/x-amz-json-1.0"), ("x-amz-target", "GraniteServiceVersion20100801.DescribeAlarms")];
+    let target = format!("GraniteServiceVersion20100801.{operation}");
+    let headers = [("content-type", "application/x-amz-json-1.0"), ("x-amz-target", target.as_str())];
     let body = query.to_string();
     let request = Request {
         method: "POST",

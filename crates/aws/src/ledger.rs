@@ -12,6 +12,8 @@
 //! | `OUTBOX` | notice id | a notice to be sent |
 //! | `STAGE` | `TICK`, `RESTORATION` | last tick; the right to restore |
 //! | `RESTRICTION` | id | a maintenance window, a freeze or a stop |
+//! | `PARAMETERS` | `FLOW#main_ivr` | a copy of the flow's parameters, which an endpoint may be answered from; by [`crate::parameters`] |
+//! | `PARAMETERS` | `HEARTBEAT` | a copy of the heartbeat |
 //! | `DELIVERED#webhook` | `main_ivr/r-…/7` | an alert that opened an incident has arrived at that target; by [`crate::deliveries`] |
 
 use crate::{Config, S3Exports, said};
@@ -653,7 +655,7 @@ pub(crate) fn key(pk: String, sk: String) -> Item {
     HashMap::from([("pk".to_owned(), text(pk)), ("sk".to_owned(), text(sk))])
 }
 
-fn text(value: impl Into<String>) -> AttributeValue {
+pub(crate) fn text(value: impl Into<String>) -> AttributeValue {
     AttributeValue::S(value.into())
 }
 
@@ -661,11 +663,11 @@ pub(crate) fn int(value: i64) -> AttributeValue {
     AttributeValue::N(value.to_string())
 }
 
-fn string(item: &Item, name: &str) -> Result<String, LedgerError> {
+pub(crate) fn string(item: &Item, name: &str) -> Result<String, LedgerError> {
     item.get(name).and_then(|v| v.as_s().ok()).cloned().ok_or_else(|| LedgerError::Unavailable(format!("an item has no text `{name}`")))
 }
 
-fn number(item: &Item, name: &str) -> Result<i64, LedgerError> {
+pub(crate) fn number(item: &Item, name: &str) -> Result<i64, LedgerError> {
     let found = item.get(name).and_then(|v| v.as_n().ok()).and_then(|n| n.parse().ok());
     found.ok_or_else(|| LedgerError::Unavailable(format!("an item has no number `{name}`")))
 }

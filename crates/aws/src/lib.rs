@@ -1,9 +1,10 @@
-//! Adapter: DynamoDB (the truth), Parameter Store (the projection), SNS (what is told) and S3 (exports), over one client each; and what
+//! Adapter: DynamoDB (the truth), Parameter Store (the projection, copied into the ledger's table), SNS (what is told) and S3 (exports), over one client each; and what
 //! an operator's tool asks of AWS besides.
 
 pub mod alarms;
 pub mod checkup;
 pub mod clock;
+mod copy;
 pub mod deliveries;
 pub mod exports;
 pub mod identity;
@@ -17,6 +18,7 @@ pub mod settings;
 mod signed;
 
 pub use clock::WallClock;
+pub use copy::Copies;
 pub use deliveries::DynamoDeliveries;
 pub use exports::S3Exports;
 pub use identity::identity;

@@ -1,9 +1,13 @@
-//! Parameter Store: the projection that the caller's question is answered from.
+//! Parameter Store: the projection that the caller's question is answered from, and its copy in the ledger's table.
+//!
+//! Both are always written, whichever the endpoint reads, so that it can be switched at any time. A halt and a 0 go to both at once, each
+//! whatever becomes of the other. A raise goes to Parameter Store first, for the version that orders what is written into the copy.
 
+use crate::copy::{Copied, Copies, TableCopy};
 use crate::{Config, said};
 use aws_sdk_ssm::config::retry::RetryConfig;
 use aws_sdk_ssm::types::ParameterType;
-use futures::future::join_all;
+use futures::future::{join, join_all};
 use jiff::Timestamp;
 use serin_controller::ports::{ParameterError, Parameters};
 use serin_core::projection::Seen;
@@ -21,12 +25,18 @@ const TOGETHER: usize = 3;
 pub struct ParameterStore {
     client: aws_sdk_ssm::Client,
     stage: String,
+    copy: TableCopy,
 }
 
 impl ParameterStore {
-    /// The parameters of a stage.
-    pub fn new(config: &Config, stage: String) -> ParameterStore {
-        ParameterStore { client: aws_sdk_ssm::Client::new(config), stage }
+    /// The parameters of a stage, and the name of its ledger's table.
+    pub fn new(config: &Config, stage: String, table: String) -> ParameterStore {
+        ParameterStore { client: aws_sdk_ssm::Client::new(config), stage, copy: TableCopy::new(config, table) }
+    }
+
+    /// What the copy holds.
+    pub async fn copies(&self) -> Result<Copies, String> {
+        self.copy.read().await.map(Copies)
     }
 
     /// Full name of a flow's parameter.
@@ -103,7 +113,17 @@ impl Parameters for ParameterStore {
     }
 
     async fn put_percentage(&self, flow: &FlowName, weight: Weight, raise: bool) -> Result<i64, ParameterError> {
-        self.put(self.name(flow, "percentage"), &weight.to_string(), !raise).await
+        let name = self.name(flow, "percentage");
+        let copied = |written: Result<(), String>| written.map_err(|reason| ParameterError { name: name.clone(), reason });
+        if raise || weight > Weight::ZERO {
+            // What the copy lacks of a raise it gets with the next tick, which also finds that it was written.
+            let version = self.put(name.clone(), &weight.to_string(), !raise).await?;
+            return copied(self.copy.percentage(flow, weight, version, !raise).await).map(|()| version);
+        }
+        let (put, zero) = join(self.put(name.clone(), &weight.to_string(), true), self.copy.zero(flow)).await;
+        let Ok(version) = put else { return both(put, copied(zero)) };
+        // Only its version makes a raise void that is still on its way; and what failed is made good.
+        copied(self.copy.percentage(flow, weight, version, true).await).map(|()| version)
     }
 
     async fn history(&self, flow: &FlowName) -> Result<Vec<(String, i64)>, ParameterError> {
@@ -119,14 +139,63 @@ impl Parameters for ParameterStore {
     }
 
     async fn put_halt(&self, flow: &FlowName, rollout: &str) -> Result<(), ParameterError> {
-        self.put(self.name(flow, "halt"), rollout, true).await.map(|_| ())
+        let name = self.name(flow, "halt");
+        let (put, copied) = join(self.put(name.clone(), rollout, true), self.copy.halt(flow, rollout)).await;
+        both(put.map(|_| ()), copied.map_err(|reason| ParameterError { name, reason }))
     }
 
     async fn put_rollout(&self, flow: &FlowName, split: &str) -> Result<(), ParameterError> {
-        self.put(self.name(flow, "rollout"), split, true).await.map(|_| ())
+        let name = self.name(flow, "rollout");
+        // The copy first: what Parameter Store has is not written again, and the percentage rises on it.
+        self.copy.rollout(flow, split).await.map_err(|reason| ParameterError { name: name.clone(), reason })?;
+        self.put(name, split, true).await.map(|_| ())
     }
 
     async fn beat(&self, at: Timestamp) -> Result<(), ParameterError> {
-        self.put(format!("/genesys/canary/{}/heartbeat", self.stage), &format!("{at:.0}"), true).await.map(|_| ())
+        let name = format!("/genesys/canary/{}/heartbeat", self.stage);
+        let (put, copied) = join(self.put(name.clone(), &format!("{at:.0}"), true), self.copy.beat(at)).await;
+        both(put.map(|_| ()), copied.map_err(|reason| ParameterError { name, reason }))
+    }
+
+    async fn follow(&self, seen: &[(&FlowName, &Seen)]) -> Vec<ParameterError> {
+        let copied = match self.copy.read().await {
+            Ok(copied) => copied,
+            Err(reason) => return vec![ParameterError { name: format!("/genesys/canary/{}", self.stage), reason }],
+        };
+        // No tick visits these any more, and calls are still sent by them: a hand counts there too.
+        let is_seen = |flow: &str| seen.iter().any(|(seen, _)| seen.as_str() == flow);
+        let others = copied.iter().filter(|(flow, copied)| copied.sends_calls() && !is_seen(flow));
+        let others: Vec<FlowName> = others.filter_map(|(flow, _)| flow.parse().ok()).collect();
+        let others: Vec<&FlowName> = others.iter().collect();
+        let (mut read, mut failed) = (Vec::new(), Vec::new());
+        for (flow, seen) in others.iter().zip(self.read_all(&others).await) {
+            match seen {
+                Ok(seen) => read.push((*flow, seen)),
+                Err(error) => failed.push(error),
+            }
+        }
+        let nothing = Copied::default();
+        let all = seen.iter().copied().chain(read.iter().map(|(flow, seen)| (*flow, seen)));
+        let brought = all.map(|(flow, seen)| self.bring(flow, copied.get(flow.as_str()).unwrap_or(&nothing), seen));
+        failed.extend(join_all(brought).await.into_iter().filter_map(Result::err));
+        failed
+    }
+}
+
+impl ParameterStore {
+    async fn bring(&self, flow: &FlowName, copied: &Copied, seen: &Seen) -> Result<(), ParameterError> {
+        // A split has no version: what was read before the copy may be the older by now.
+        let again = if copied.has_another_split(seen) { Some(self.read(flow).await?) } else { None };
+        let brought = self.copy.follow(flow, copied, again.as_ref().unwrap_or(seen)).await;
+        brought.map_err(|reason| ParameterError { name: self.name(flow, "percentage"), reason })
+    }
+}
+
+/// What was written to Parameter Store if the copy was written too, or what failed of the two.
+fn both<T>(put: Result<T, ParameterError>, copied: Result<(), ParameterError>) -> Result<T, ParameterError> {
+    match (put, copied) {
+        (Ok(put), Ok(())) => Ok(put),
+        (Err(error), Ok(())) | (Ok(_), Err(error)) => Err(error),
+        (Err(put), Err(copied)) => Err(ParameterError { name: put.name, reason: format!("{}; {}", put.reason, copied.reason) }),
     }
 }

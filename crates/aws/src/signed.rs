@@ -22,7 +22,7 @@ pub(crate) struct Request<'a> {
     pub(crate) uri: String,
     /// As signatures name it.
     pub(crate) service: &'static str,
-    pub(crate) headers: &'a [(&'static str, &'static str)],
+    pub(crate) headers: &'a [(&'static str, &'a str)],
     pub(crate) body: &'a [u8],
     /// How long the answer may take to come in whole.
     pub(crate) patience: Duration,
@@ -109,7 +109,7 @@ impl Request<'_> {
         let mut request = HttpRequest::new(SdkBody::from(self.body));
         request.set_method(self.method).map_err(|e| with_causes(&e))?;
         for (name, value) in self.headers.iter().copied() {
-            request.headers_mut().insert(name, value);
+            request.headers_mut().insert(name, value.to_owned());
         }
         for (name, value) in instructions.headers() {
             request.headers_mut().insert(name.to_owned(), value.to_owned());

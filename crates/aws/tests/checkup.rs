@@ -6,7 +6,7 @@ mod support;
 use axum::http::{HeaderMap, StatusCode};
 use serin_aws::Config;
 use serin_aws::alarms::{OF_THE_TEMPLATE, alarms};
-use serin_aws::checkup::{clock_ahead, high_throughput};
+use serin_aws::checkup::{busiest_reads, clock_ahead, endpoint_source, high_throughput};
 use std::sync::{Arc, Mutex};
 
 /// A target header and a body.
@@ -82,6 +82,45 @@ async fn the_throughput_of_parameter_store_is_a_setting() {
     let refused = r#"{"__type":"AccessDeniedException","message":"not authorized to perform: ssm:GetServiceSetting"}"#;
     let (config, _) = service(vec![(400, &[("content-type", "application/x-amz-json-1.1")], refused.into())]).await;
     assert!(high_throughput(&config).await.unwrap_err().contains("could not be read: "));
+}
+
+#[tokio::test]
+async fn what_the_endpoint_reads_is_what_the_stack_says() {
+    let told = |value: &str| -> Answer {
+        let parameter = serde_json::json!({"Parameter": {"Name": "/serin/prod/topics", "Value": value}});
+        (200, &[("content-type", "application/x-amz-json-1.1")], parameter.to_string())
+    };
+    let (config, asked) =
+        service(vec![told(r#"{"alerts":"a","rollback":"b","endpoint_source":"DynamoDB"}"#), told(r#"{"alerts":"a","rollback":"b"}"#)])
+            .await;
+    assert_eq!(endpoint_source(&config, "prod").await, Ok(Some("DynamoDB".to_owned())));
+    assert!(asked.lock().unwrap()[0].1.contains("/serin/prod/topics"));
+    assert_eq!(endpoint_source(&config, "prod").await, Ok(None), "of a stack that is older");
+    let (config, _) = service(vec![told("DynamoDB")]).await;
+    assert!(endpoint_source(&config, "prod").await.unwrap_err().starts_with("parameter /serin/prod/topics: "));
+}
+
+#[tokio::test]
+async fn the_busiest_minute_is_told_in_reads_a_second() {
+    let now = "2026-11-22T09:00:30Z".parse::<jiff::Timestamp>().unwrap();
+    let points = |sums: &[f64]| -> Answer {
+        let points: Vec<_> = sums.iter().map(|sum| serde_json::json!({"Timestamp": 1_795_338_000, "Sum": sum, "Unit": "Count"})).collect();
+        (200, &[], serde_json::json!({"Label": "Reads", "Datapoints": points}).to_string())
+    };
+    let (config, asked) = service(vec![points(&[12.0, 1_500.0, 90.0]), points(&[])]).await;
+    assert_eq!(busiest_reads(&config, "prod", now).await, Ok(Some(25.0)));
+    assert_eq!(busiest_reads(&config, "prod", now).await, Ok(None), "nobody called, or the endpoint is older");
+    let (target, body) = asked.lock().unwrap()[0].clone();
+    assert_eq!(target, "GraniteServiceVersion20100801.GetMetricStatistics");
+    let body: serde_json::Value = serde_json::from_str(&body).unwrap();
+    let end = body["EndTime"].as_i64().unwrap();
+    assert_eq!(jiff::Timestamp::from_second(end).unwrap().to_string(), "2026-11-22T09:00:00Z");
+    // As many points as one answer may have.
+    assert_eq!((end - body["StartTime"].as_i64().unwrap()) / body["Period"].as_i64().unwrap(), 1_440);
+    assert_eq!((&body["MetricName"], &body["Dimensions"]), (&"Reads".into(), &serde_json::json!([{"Name": "Stage", "Value": "prod"}])));
+    let (config, _) = service(vec![(403, &[], r#"{"__type":"AccessDenied","message":"not authorized"}"#.into())]).await;
+    let said = busiest_reads(&config, "prod", now).await.unwrap_err();
+    assert!(said.contains("cloudwatch:GetMetricStatistics") && said.contains("not authorized"), "{said}");
 }
 
 #[tokio::test]

@@ -33,7 +33,7 @@ async fn store() -> (Config, Arc<Mutex<Vec<usize>>>) {
 #[tokio::test]
 async fn many_flows_are_read_with_few_requests_and_each_gets_its_own() {
     let (config, asked) = store().await;
-    let store = ParameterStore::new(&config, "prod".into());
+    let store = ParameterStore::new(&config, "prod".into(), "ledger".into());
     let named = |flows: &[&str]| flows.iter().map(|flow| flow.parse().unwrap()).collect::<Vec<FlowName>>();
     let flows = named(&["a", "b", "unknown", "d", "e", "f", "g"]);
     let read = store.read_all(&flows.iter().collect::<Vec<_>>()).await;
@@ -54,7 +54,7 @@ async fn many_flows_are_read_with_few_requests_and_each_gets_its_own() {
 #[tokio::test]
 async fn a_request_that_fails_fails_for_each_flow_in_it_and_for_no_other() {
     let (config, _) = store().await;
-    let store = ParameterStore::new(&config, "prod".into());
+    let store = ParameterStore::new(&config, "prod".into(), "ledger".into());
     let flows: Vec<FlowName> = ["a", "refused", "c", "d"].map(|flow| flow.parse().unwrap()).into();
     let read = store.read_all(&flows.iter().collect::<Vec<_>>()).await;
     assert_eq!(read.iter().map(Result::is_ok).collect::<Vec<_>>(), [false, false, false, true]);

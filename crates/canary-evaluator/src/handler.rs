@@ -28,8 +28,8 @@ impl World {
         let genesys = serin_genesys::Settings::new(&settings.genesys_api, Some(&settings.genesys_login)).map_err(|e| e.to_string())?;
         let aws = serin_aws::load().await;
         Ok(World {
-            ledger: DynamoLedger::new(&aws, settings.ledger_table),
-            parameters: ParameterStore::new(&aws, settings.stage.clone()),
+            ledger: DynamoLedger::new(&aws, settings.ledger_table.clone()),
+            parameters: ParameterStore::new(&aws, settings.stage.clone(), settings.ledger_table),
             notifier: SnsNotifier::new(&aws, settings.alert_topic, settings.rollback_topic),
             genesys: Genesys::new(genesys, OAuthClient::kept_in(SecureParameter::new(&aws, settings.genesys_secret)), WallClock)
                 .map_err(|e| e.to_string())?,

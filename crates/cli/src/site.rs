@@ -160,10 +160,10 @@ impl Place {
             )));
         }
         let table = table.unwrap_or_else(|| format!("serin-{stage}-ledger"));
-        let ledger = DynamoLedger::new(&aws, table);
+        let ledger = DynamoLedger::new(&aws, table.clone());
         let now = Time::now(self.time, &ledger).await?;
         Ok(Site {
-            parameters: ParameterStore::new(&aws, stage.clone()),
+            parameters: ParameterStore::new(&aws, stage.clone(), table),
             genesys_api,
             time: self.time,
             output: self.output,

@@ -217,6 +217,11 @@ where
     // The projection before the truth: what we write is recorded first, so a ledger read later explains every value of ours. The other way
     // round another run's raise in between would look like a person's.
     let seen = ports.parameters.read_all(&active.iter().map(|a| &a.flow).collect::<Vec<_>>()).await;
+    let read: Vec<_> = active.iter().zip(&seen).filter_map(|(active, seen)| Some((&active.flow, seen.as_ref().ok()?))).collect();
+    for error in ports.parameters.follow(&read).await {
+        tracing::error!(%error, "what callers may be answered from does not follow");
+        unwell.push(format!("the copy does not follow: {error}"));
+    }
     let begun = active.iter().zip(seen).map(|(active, seen)| visit(ports, active, seen.map_err(|e| e.to_string())));
     for (flow, visit) in active.iter().zip(join_all(begun).await) {
         match visit {

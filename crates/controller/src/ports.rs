@@ -296,6 +296,11 @@ pub trait Parameters {
     fn put_rollout(&self, flow: &FlowName, split: &str) -> impl Future<Output = Result<(), ParameterError>>;
     /// Every active flow was visited at this time of the wall clock.
     fn beat(&self, at: Timestamp) -> impl Future<Output = Result<(), ParameterError>>;
+    /// Brings a copy that callers may be answered from to what was read: a person's hand, and what failed to be written there. What was read
+    /// may lag, so nothing in the copy rises or is let go on by an older reading. Answers with what could not be brought.
+    fn follow(&self, _seen: &[(&FlowName, &Seen)]) -> impl Future<Output = Vec<ParameterError>> {
+        async { Vec::new() }
+    }
 }
 
 /// Which rows of the analytics belong to a rollout.

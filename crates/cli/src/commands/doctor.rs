@@ -10,7 +10,7 @@ use clap::Args as Arguments;
 use jiff::{SignedDuration, Timestamp};
 use serde::Serialize;
 use serin_aws::alarms::{self, Alarm};
-use serin_aws::{SnsNotifier, checkup};
+use serin_aws::{Copies, SnsNotifier, checkup};
 use serin_controller::pointer::is_foreign;
 use serin_controller::ports::{Ledger, Parameters, Preflight, Rows};
 use serin_controller::record::open;
@@ -74,6 +74,12 @@ const SKEW: SignedDuration = SignedDuration::from_secs(30);
 const DEAD: SignedDuration = SignedDuration::from_mins(5);
 /// Ticks come every minute.
 const LATE: SignedDuration = SignedDuration::from_mins(2);
+/// Reads a second that Parameter Store answers by default, for everything in the account and region.
+const READS: f64 = 40.0;
+/// Flows that a tick can read there at once, three with each read.
+const VISITED: usize = 90;
+/// Flows that an endpoint can read there at their busiest: each sandbox reads each of them by itself.
+const FLOWS: usize = 10;
 /// Seconds that a caller may wait for the answer.
 const TIME_OUT: u32 = 5;
 
@@ -84,8 +90,12 @@ pub(crate) async fn run(args: &Args, place: &Place) -> Outcome {
     let mut found = Findings { stage: site.stage.clone(), well: true, items: Vec::new() };
     let active = aws(&site, &mut found).await;
     genesys(&site, args, plan.as_ref(), &mut found).await;
+    let copies = site.parameters.copies().await;
+    if let Err(reason) = &copies {
+        found.add("copy", State::Unknown, format!("of the parameters, {reason}"));
+    }
     for flow in &active {
-        of_flow(&site, flow, &mut found).await;
+        of_flow(&site, flow, copies.as_ref().ok(), &mut found).await;
     }
     progress.end();
     found.well = found.items.iter().all(|check| check.state != State::Bad);
@@ -169,17 +179,63 @@ async fn aws(site: &Site, found: &mut Findings) -> Vec<FlowName> {
     }
     ticks(site, !active.is_empty(), found).await;
     armed(site, found).await;
-    match checkup::high_throughput(&site.aws).await {
+    let raised = checkup::high_throughput(&site.aws).await;
+    match &raised {
         Ok(true) => found.add("quota", State::Well, "Parameter Store's higher throughput is on"),
-        Ok(false) => found.add(
+        Ok(false) if active.len() > VISITED => found.add(
             "quota",
             State::Note,
-            "Parameter Store's throughput is the default, 40 reads a second for the whole account and region: enough for some 25 sandboxes of \
-             random-percentage. Raise it in Systems Manager, Parameter Store, Settings",
+            format!(
+                "Parameter Store's throughput is the default, {READS} reads a second for the whole account and region; a tick reads {} flows at \
+                 once, three with each. Raise it in Systems Manager, Parameter Store, Settings",
+                active.len()
+            ),
+        ),
+        Ok(false) => found.add(
+            "quota",
+            State::Well,
+            format!("Parameter Store's throughput is the default, {READS} reads a second for the whole account and region"),
         ),
         Err(reason) => found.add("quota", State::Unknown, reason),
     }
+    source(site, active.len(), raised == Ok(true), found).await;
     active.into_iter().map(|active| active.flow).collect()
+}
+
+/// Whether what the endpoint reads from can answer it.
+async fn source(site: &Site, flows: usize, raised: bool, found: &mut Findings) {
+    const OF: &str = "endpoint's source";
+    let set = checkup::endpoint_source(&site.aws, &site.stage).await;
+    let source = set.as_ref().ok().map(|source| source.as_deref().unwrap_or("ParameterStore"));
+    if source == Some("DynamoDB") {
+        return found.add(OF, State::Well, "DynamoDB, which answers as many reads as there are");
+    }
+    let reads = checkup::busiest_reads(&site.aws, &site.stage, Timestamp::now()).await;
+    let told = match &reads {
+        Ok(Some(most)) => format!("{most:.1} reads a second in the busiest minute of 24 hours"),
+        Ok(None) => "no read was counted in 24 hours".to_owned(),
+        Err(reason) => reason.clone(),
+    };
+    let told = format!("{}; {told}", counted(flows, "flow is watched", "flows are watched"));
+    let is = match source {
+        Some(source) => source.to_owned(),
+        None => format!("which one is set is not known ({})", set.as_ref().err().map_or("", String::as_str)),
+    };
+    let many = flows > FLOWS || reads.as_ref().is_ok_and(|most| most.is_some_and(|most| most > READS / 2.0));
+    match (many && !raised, &reads) {
+        (true, _) => found.add(
+            OF,
+            State::Note,
+            format!(
+                "{is}: {told}. Parameter Store answers {READS} a second for the whole account: `make deploy STAGE={} \
+                 PARAMETERS=\"EndpointSource=DynamoDB\"`{}",
+                site.stage,
+                if source.is_none() { ", unless it is set already" } else { "" }
+            ),
+        ),
+        (false, Err(_)) => found.add(OF, State::Unknown, format!("{is}: {told}")),
+        (false, Ok(_)) => found.add(OF, State::Well, format!("{is}: {told}")),
+    }
 }
 
 async fn ticks(site: &Site, watched: bool, found: &mut Findings) {
@@ -320,21 +376,32 @@ async fn action(client: &Client, args: &Args, found: &mut Findings) {
 }
 
 /// One flow: do record, parameters, row and calls agree?
-async fn of_flow(site: &Site, flow: &FlowName, found: &mut Findings) {
+async fn of_flow(site: &Site, flow: &FlowName, copies: Option<&Copies>, found: &mut Findings) {
     let rollout = match open(&site.ledger, flow).await {
         Ok(opened) => opened.rollout,
         Err(error) => return found.add("flow", State::Bad, format!("{error}; see docs/runbook/is-the-record-true.md")),
     };
     let Some(rollout) = rollout else { return };
     match site.parameters.read(flow).await {
-        Ok(seen) => match drift(&rollout, &seen) {
-            // A tick in between looks like a hand.
-            Some(_) if open(&site.ledger, flow).await.is_ok_and(|now| now.rollout.as_ref() != Some(&rollout)) => {
-                found.add("flow", State::Unknown, format!("{flow}: it changed while it was looked at; ask again"));
+        Ok(seen) => {
+            match drift(&rollout, &seen) {
+                // A tick in between looks like a hand.
+                Some(_) if open(&site.ledger, flow).await.is_ok_and(|now| now.rollout.as_ref() != Some(&rollout)) => {
+                    found.add("flow", State::Unknown, format!("{flow}: it changed while it was looked at; ask again"));
+                }
+                Some(drift) => found.add("flow", State::Bad, format!("{flow}: {drift}")),
+                None => found.add("flow", State::Well, format!("{flow}: {}, parameters as recorded", rollout.phase)),
             }
-            Some(drift) => found.add("flow", State::Bad, format!("{flow}: {drift}")),
-            None => found.add("flow", State::Well, format!("{flow}: {}, parameters as recorded", rollout.phase)),
-        },
+            if let Some(how) = copies.and_then(|copies| copies.differ(flow, &seen)) {
+                found.add(
+                    "copy",
+                    State::Note,
+                    format!(
+                        "{flow}: {how}; a tick brings it within a minute. If it lasts, write the percentage once more, to what it should be"
+                    ),
+                );
+            }
+        }
         Err(error) => found.add("flow", State::Bad, format!("{flow}: {error}")),
     }
     if let Some(table) = rollout.plan.pointer.as_ref().map(|pointer| &pointer.table) {
