@@ -452,7 +452,7 @@ def test_where_rollouts_stand(running):
 def test_a_doctor_looks_and_changes_nothing(running):
     with running.unchanged():
         document, table = running.told("doctor", running.file(MAIN, "15.0"), code=None)
-        assert {"identity", "ledger", "parameters", "publish client"} <= {check["of"] for check in document["items"]} and "stage local" in table
+        assert {"identity", "ledger", "parameters", "endpoint's source", "publish client"} <= {check["of"] for check in document["items"]} and "stage local" in table
 
 
 def test_a_ledger_is_copied_checked_and_replayed(running):
