@@ -252,7 +252,7 @@ impl Router {
 
     /// At weight 0 a missing heartbeat changes nothing, so it is no fallback: an idle stage must not look like a broken one.
     fn dead_man(&self, now: Timestamp) -> Option<Fallback> {
-        let fresh = self.heartbeat.is_some_and(|beat| now.duration_since(beat) <= DEAD_MAN);
+        let fresh = self.heartbeat.is_some_and(|beat| now.duration_since(beat).abs() <= DEAD_MAN);
         (!fresh && !self.contained && self.weight > Weight::ZERO).then_some(Fallback::NoHeartbeat)
     }
 
@@ -290,7 +290,8 @@ const PLACEHOLDERS: [&[u8]; 5] = [
 /// `+1 (555) 123-0000`. They are one number. Its national and international form are not: which country it is of stands nowhere.
 fn personal_number<'a>(text: &str, digits: &'a mut [u8; MOST_DIGITS]) -> Option<&'a [u8]> {
     let text = text.trim();
-    let (scheme, address) = text.split_once(':').unwrap_or(("tel", text));
+    // What stands before a port is no scheme.
+    let (scheme, address) = text.split_once(':').filter(|(scheme, _)| !scheme.contains('@')).unwrap_or(("tel", text));
     // Without an `@` all of a SIP address is a host, whose digits are nobody's number.
     let user = match address.split_once('@') {
         Some((user, _)) => user,
@@ -423,6 +424,7 @@ mod tests {
             "(+1) 555.123/0000",
             "tel:+15551230000;ext=12",
             "sip:+15551230000@10.0.0.1:5060;user=phone",
+            "+15551230000@198.51.100.7:5060",
             "sips:+15551230000;ext=105@198.51.100.7",
             "+15551230000@198.51.100.7",
         ] {

@@ -88,6 +88,17 @@ pub(crate) fn parameters(data: &[u8]) {
         assert!(drawn.bucket < 10_000);
         assert_eq!(drawn.cohort == Cohort::Canary, drawn.weight.takes(drawn.bucket));
         assert!(drawn.fallback.is_none() || drawn.cohort == Cohort::Stable);
+        let split: Option<Value> = parameters.rollout.as_deref().and_then(|text| serde_json::from_str(text).ok());
+        let halted = split.as_ref().is_some_and(|split| split["rollout"].as_str() == parameters.halt.as_deref());
+        let number = parameters.percentage.as_deref().and_then(|text| text.trim().parse::<f64>().ok());
+        let watched = parameters.heartbeat.as_deref().and_then(|text| text.parse().ok());
+        let watched = watched.is_some_and(|beat: Timestamp| now.duration_since(beat).abs() <= jiff::SignedDuration::from_mins(5));
+        if halted || split.is_none() || number.is_none_or(|number| number <= 0.0) || !watched {
+            assert_eq!(drawn.cohort, Cohort::Stable);
+        }
+        if parameters.percentage.is_none() != parameters.rollout.is_none() && number != Some(0.0) {
+            assert!(drawn.fallback.is_some());
+        }
         assert_eq!(drawn, router.assign(caller, now, 9_999), "the same question, the same answer");
     }
     let last = Router::unreadable(Some(&router)).assign(caller, Half.now().timestamp(), 0).cohort;

@@ -21,8 +21,9 @@ pub const GRACE: Duration = Duration::from_secs(5);
 pub const UNKNOWN: Duration = Duration::from_secs(30);
 /// Flows kept; more are answered all the same, and read again each time.
 pub const MOST_FLOWS: usize = 256;
-/// After a failed read the next one waits, so that callers do not each wait for a source that is down. Half of it by chance.
-const BACK_OFF: Duration = Duration::from_millis(500);
+/// After a failed read the next one waits, and up to half as long again by chance: callers must not each wait for a source that is down, and one that
+/// is asked too often must not be asked more often than one that answers.
+const BACK_OFF: Duration = Duration::from_millis(600);
 /// A sandbox that is denied for so long has keys that are no good any more; a new one gets new ones.
 pub const DENIED: Duration = Duration::from_secs(30);
 
@@ -67,7 +68,10 @@ pub struct Cache<S, C> {
     last: String,
     /// The read that failed last, and how long the next one waits.
     failed: Option<(Moment, Duration)>,
-    denied: Option<Moment>,
+    /// Whether a caller was answered without the read that was begun for them.
+    late: bool,
+    /// The first and the last of denials in a row.
+    denied: Option<(Moment, Moment)>,
     unreadable: Router,
     /// What happened.
     pub counters: Counters,
@@ -78,17 +82,25 @@ impl<S: Source, C: Clock> Cache<S, C> {
     pub fn new(source: S, clock: C, draw: fn() -> u64) -> Cache<S, C> {
         let (unreadable, looked) = (Router::unreadable(None), clock.now());
         let (held, last, counters) = (HashMap::new(), String::new(), Counters::default());
-        Cache { source, clock, draw, held, looked, last, failed: None, denied: None, unreadable, counters }
+        Cache { source, clock, draw, held, looked, last, failed: None, late: false, denied: None, unreadable, counters }
     }
 
-    /// Reads flows ahead of the first call, as far as that is quick. A read that fails fails nothing: init must not, for a caller waits for it too,
-    /// and the first call tries again.
+    /// Reads flows ahead of the first call, for [`INIT_PATIENCE`] in all: in a cold start a caller waits for it. A read that fails fails nothing, and the
+    /// first call tries again at once, except where everybody was told to ask less.
     pub async fn warm(&mut self, flows: impl Iterator<Item = &str>) {
         let began = self.clock.now();
         for flow in flows.take(MOST_FLOWS) {
-            self.read(flow, INIT_PATIENCE).await;
-            if self.failed.is_some() || self.clock.now().since(began) >= INIT_PATIENCE {
+            let left = INIT_PATIENCE.saturating_sub(self.clock.now().since(began));
+            if left.is_zero() {
                 break;
+            }
+            match self.read(flow, left).await {
+                Ok(()) => {}
+                Err(Some(ReadError::Throttled(_))) => break,
+                Err(_) => {
+                    self.failed = None;
+                    break;
+                }
             }
         }
     }
@@ -97,7 +109,7 @@ impl<S: Source, C: Clock> Cache<S, C> {
     pub async fn route(&mut self, flow: &str) -> Route<'_> {
         let now = self.look();
         if self.is_due(flow, now, Duration::ZERO) {
-            self.read(flow, PATIENCE).await;
+            self.late = matches!(self.read(flow, PATIENCE).await, Err(None));
             self.look();
         }
         let now = self.looked;
@@ -115,11 +127,13 @@ impl<S: Source, C: Clock> Cache<S, C> {
         Route { router: &held.router, revision: held.revision, age, at: now }
     }
 
-    /// After an answer and before the next event is asked for: Lambda lets a sandbox run until it asks, and no caller waits.
+    /// After an answer and before the next event is asked for: Lambda lets a sandbox run until it asks, and no caller waits. What took too long for a
+    /// caller gets its time here, or a sandbox that is seldom asked, and has to connect anew each time, might never read.
     pub async fn read_ahead(&mut self) {
         let last = std::mem::take(&mut self.last);
-        if !last.is_empty() && self.is_due(&last, self.looked, AHEAD) {
-            self.read(&last, PATIENCE).await;
+        let late = std::mem::take(&mut self.late);
+        if late || (!last.is_empty() && self.is_due(&last, self.looked, AHEAD)) {
+            let _ = self.read(&last, if late { INIT_PATIENCE } else { PATIENCE }).await;
             self.look();
         }
         self.last = last;
@@ -127,7 +141,7 @@ impl<S: Source, C: Clock> Cache<S, C> {
 
     /// Whether this process cannot read any more and another one may.
     pub fn is_locked_out(&self) -> bool {
-        self.denied.is_some_and(|since| self.looked.since(since) >= DENIED)
+        self.denied.is_some_and(|(first, last)| last.since(first) >= DENIED)
     }
 
     /// Looks at the clocks.
@@ -151,7 +165,8 @@ impl<S: Source, C: Clock> Cache<S, C> {
         old && self.failed.is_none_or(|(at, wait)| now.since(at) > wait)
     }
 
-    async fn read(&mut self, flow: &str, patience: Duration) {
+    /// `None` is an error of time.
+    async fn read(&mut self, flow: &str, patience: Duration) -> Result<(), Option<ReadError>> {
         // The values are as old as the question: what is written while the answer is on its way may be missing in it.
         let asked = self.clock.now();
         self.counters.read();
@@ -160,33 +175,33 @@ impl<S: Source, C: Clock> Cache<S, C> {
             Ok(Ok(parameters)) => {
                 (self.failed, self.denied) = (None, None);
                 let unknown = parameters.rollout.is_none() && parameters.percentage.is_none();
-                let limit = self.limit(unknown);
+                let limit = self.limit(unknown, !self.held.contains_key(flow));
                 if self.held.len() >= MOST_FLOWS && !self.held.contains_key(flow) {
                     self.forget_one();
                 }
                 let router = Router::read(&parameters);
                 self.held.insert(flow.to_owned(), Held { router, revision: parameters.revision, unknown, read: asked, limit });
+                Ok(())
             }
             // What was read last answers for a while yet.
             other => {
                 let why = other.ok().and_then(Result::err);
                 self.counters.failed(why.as_ref());
                 let now = self.clock.now();
-                self.failed = Some((now, self.some_of(BACK_OFF / 2) + BACK_OFF / 2));
-                if matches!(why, Some(ReadError::Denied(_))) {
-                    self.denied.get_or_insert(now);
-                }
+                self.failed = Some((now, BACK_OFF + self.some_of(BACK_OFF / 2)));
+                self.denied = match why {
+                    Some(ReadError::Denied(_)) => Some((self.denied.map_or(now, |(first, _)| first), now)),
+                    _ => None,
+                };
+                Err(why)
             }
         }
     }
 
-    /// A tenth of it by chance. In a new sandbox nearly all of it: those born in one burst have read at once.
-    fn limit(&self, unknown: bool) -> Duration {
-        if unknown {
-            return UNKNOWN;
-        }
-        let chance = if self.held.is_empty() { FRESH * 6 / 7 } else { FRESH / 10 };
-        FRESH - self.some_of(chance)
+    /// A tenth less by chance. Of the first time nearly all: sandboxes born in one burst have read at once.
+    fn limit(&self, unknown: bool, first: bool) -> Duration {
+        let whole = if unknown { UNKNOWN } else { FRESH };
+        whole - self.some_of(if first && !unknown { whole * 6 / 7 } else { whole / 10 })
     }
 
     /// From nothing to all of it.

@@ -9,7 +9,8 @@ use std::time::Duration;
 
 /// How often a sandbox tells, at most.
 const QUIET: Duration = Duration::from_secs(60);
-/// Calls that were not drawn raise an alarm, so they do not wait: the sandbox may be frozen, and never be asked again.
+/// Calls that were not drawn raise an alarm: the first is told at once, for the sandbox may never be asked again; more of them with the next event
+/// after this.
 const PRESSING: Duration = Duration::from_secs(1);
 
 /// Why a call went to stable without being drawn.
@@ -53,6 +54,7 @@ impl NotDrawn {
 #[derive(Debug, Default)]
 pub struct Counters {
     told: Option<Moment>,
+    told_pressing: Option<Moment>,
     canary: u32,
     stable: u32,
     age: Duration,
@@ -105,12 +107,14 @@ impl Counters {
     /// What there is to tell now, if it is time: the line of the stage, then one for each reason of a fallback.
     pub fn due(&mut self, stage: &str, now: Moment) -> Vec<Value> {
         let pressing = self.not_drawn.iter().zip(NotDrawn::ALL).any(|(count, reason)| *count > 0 && reason.is_alarming());
-        let wait = if pressing { PRESSING } else { QUIET };
-        if self.told.is_some_and(|told| now.since(told) < wait) {
+        let over = |told: Option<Moment>, wait| told.is_none_or(|told| now.since(told) >= wait);
+        let is_due = over(self.told, QUIET) || (pressing && over(self.told_pressing, PRESSING));
+        if !is_due {
             return Vec::new();
         }
+        let told_pressing = if pressing { Some(now) } else { self.told_pressing };
         let at = now.timestamp().as_millisecond();
-        let told = std::mem::replace(self, Counters { told: Some(now), ..Counters::default() });
+        let told = std::mem::replace(self, Counters { told: Some(now), told_pressing, ..Counters::default() });
         let mut lines = Vec::new();
         if told.canary + told.stable + told.reads + told.ended > 0 {
             lines.push(told.line(stage, at));

@@ -106,7 +106,8 @@ impl<S: Source, C: Clock> Endpoint<S, C> {
         let answered = AssertUnwindSafe(self.decide(event)).catch_unwind().await;
         answered.unwrap_or_else(|_| {
             self.cache.counters.not_drawn(NotDrawn::Fault);
-            Answer::misunderstood("a fault of Serin's; please report it".to_owned()).shaped(Event::of(event).shape)
+            let shape = std::panic::catch_unwind(|| Event::of(event).shape).unwrap_or(Shape::Flat);
+            Answer::misunderstood("a fault of Serin's; please report it".to_owned()).shaped(shape)
         })
     }
 

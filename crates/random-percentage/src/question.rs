@@ -7,6 +7,9 @@ use serde::Deserialize;
 use serin_core::rollout::FlowName;
 use std::borrow::Cow;
 
+/// No question is that long, and reading a long one costs the calls after it.
+const MOST_BYTES: usize = 64 * 1024;
+
 /// How a question came, and so how it is answered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Shape {
@@ -32,8 +35,8 @@ struct Envelope<'a> {
     #[serde(borrow)]
     body: Option<Cow<'a, str>>,
     /// So are bodies whose type says nothing of text, such as those of curl without a header.
-    #[serde(rename = "isBase64Encoded", default)]
-    encoded: bool,
+    #[serde(rename = "isBase64Encoded")]
+    encoded: Option<bool>,
 }
 
 impl Event<'_> {
@@ -41,7 +44,7 @@ impl Event<'_> {
     pub fn of(event: &[u8]) -> Event<'_> {
         let flat = Event { shape: Shape::Flat, text: Cow::Borrowed(event) };
         // Only envelopes have it, and few events are envelopes: most are parsed once.
-        if !contains(event, b"\"requestContext\"") {
+        if event.len() > 2 * MOST_BYTES || !contains(event, b"\"requestContext\"") {
             return flat;
         }
         let Ok(envelope) = serde_json::from_slice::<Envelope<'_>>(event) else { return flat };
@@ -49,12 +52,19 @@ impl Event<'_> {
             return flat;
         }
         let body = envelope.body.unwrap_or_default();
-        let text = if envelope.encoded { STANDARD.decode(body.as_bytes()).unwrap_or_default() } else { body.into_owned().into_bytes() };
+        let text = if envelope.encoded == Some(true) {
+            STANDARD.decode(body.as_bytes()).unwrap_or_default()
+        } else {
+            body.into_owned().into_bytes()
+        };
         Event { shape: Shape::Http, text: Cow::Owned(text) }
     }
 
     /// The question, or what is wrong with it and what is accepted.
     pub fn question(&self) -> Result<Question<'_>, String> {
+        if self.text.len() > MOST_BYTES {
+            return Err(format!("{} bytes are not accepted: up to {MOST_BYTES} are", self.text.len()));
+        }
         let question: Question<'_> = serde_json::from_slice(&self.text)
             .map_err(|error| format!("{error}; an object such as {{\"flow\":\"main_ivr\",\"conversationId\":\"…\"}} is accepted"))?;
         if !FlowName::accepts(&question.flow) {

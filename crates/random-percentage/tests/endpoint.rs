@@ -54,6 +54,7 @@ async fn an_http_envelope_is_answered_in_kind() {
         serde_json::from_slice(&sample("random-percentage-http-api")).unwrap(),
         json!({"requestContext": {}, "body": question}),
         json!({"requestContext": {}, "body": question, "isBase64Encoded": false}),
+        json!({"requestContext": {}, "body": question, "isBase64Encoded": null}),
         json!({"version": "2.0", "requestContext": {"http": {}}, "body": encoded, "isBase64Encoded": true}),
     ] {
         let said = said(&mut endpoint(&World::with("main_ivr", "100")), event.to_string().as_bytes()).await;
@@ -66,7 +67,7 @@ async fn an_http_envelope_is_answered_in_kind() {
 
 #[tokio::test]
 async fn what_is_no_question_gets_stable_and_the_reason() {
-    let cases: [(Vec<u8>, &str); 20] = [
+    let cases: [(Vec<u8>, &str); 21] = [
         (sample("random-percentage-not-an-event"), "flow"),
         (b"null".to_vec(), "accepted"),
         (b"[1,2]".to_vec(), "accepted"),
@@ -80,7 +81,8 @@ async fn what_is_no_question_gets_stable_and_the_reason() {
         (b"{\"flow\":\"\xff\xfe\"}".to_vec(), "accepted"),
         (b"".to_vec(), "accepted"),
         (b"{".to_vec(), "accepted"),
-        (b"[".repeat(100_000), "accepted"),
+        (b"[".repeat(50_000), "accepted"),
+        (b" ".repeat(100_000), "100000 bytes are not accepted"),
         (br#"{"requestContext":{},"body":"{"}"#.to_vec(), "accepted"),
         (br#"{"requestContext":{},"body":null}"#.to_vec(), "accepted"),
         (br#"{"requestContext":{}}"#.to_vec(), "accepted"),

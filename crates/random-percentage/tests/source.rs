@@ -24,6 +24,8 @@ enum Reply {
     /// Bytes, and the end of the connection.
     Raw(&'static [u8]),
     Hang,
+    /// An answer that nobody waits for any more, and the end of the connection.
+    Late(String),
     /// It answers, and closes the connection afterwards.
     AnswerAndClose(String),
 }
@@ -56,6 +58,11 @@ async fn converse(mut stream: TcpStream, connection: usize, replies: Arc<Mutex<s
             Reply::AnswerAndClose(body) => return stream.write_all(answer(200, &body).as_bytes()).await.unwrap(),
             Reply::Raw(bytes) => return stream.write_all(bytes).await.unwrap(),
             Reply::Hang => std::future::pending().await,
+            Reply::Late(body) => {
+                tokio::time::sleep(Duration::from_millis(150)).await;
+                let _ = stream.write_all(answer(200, &body).as_bytes()).await;
+                return;
+            }
         }
     }
 }
@@ -144,7 +151,7 @@ async fn dynamodb_is_asked_once_for_a_flows_item_and_the_heartbeat() {
     let asked = asked.lock().unwrap();
     let [(_, head, body)] = asked.as_slice() else { panic!("{asked:?}") };
     let key = |sk: &str| json!({"pk": {"S": "PARAMETERS"}, "sk": {"S": sk}});
-    let keys = json!({"Keys": [key("FLOW#main_ivr"), key("HEARTBEAT")], "ConsistentRead": false});
+    let keys = json!({"Keys": [key("FLOW#main_ivr"), key("HEARTBEAT")], "ConsistentRead": true});
     assert_eq!(*body, json!({"RequestItems": {"serin-prod": keys}}));
     assert!(head.contains("x-amz-target: dynamodb_20120810.batchgetitem") && head.contains("/eu-west-1/dynamodb/aws4_request"), "{head}");
     assert!(head.contains("content-type: application/x-amz-json-1.0"), "{head}");
@@ -152,14 +159,33 @@ async fn dynamodb_is_asked_once_for_a_flows_item_and_the_heartbeat() {
 
 #[test]
 fn what_is_not_there_is_absent_and_what_was_not_looked_up_is_a_failed_read() {
-    let none = json!({"InvalidParameters": ["a"], "Parameters": []}).to_string();
+    let names =
+        ["main_ivr/percentage", "main_ivr/rollout", "main_ivr/halt", "heartbeat"].map(|leaf| format!("/genesys/canary/prod/{leaf}"));
+    let none = json!({"InvalidParameters": names, "Parameters": []}).to_string();
     assert_eq!(read_get_parameters("prod", "main_ivr", none.as_bytes()), Ok(Parameters::default()));
-    let none = json!({"Responses": {}, "UnprocessedKeys": {}}).to_string();
+    // A halt marker may be what an answer leaves out.
+    for left_out in 0..names.len() {
+        let told: Vec<_> = names.iter().enumerate().filter(|(i, _)| *i != left_out).map(|(_, name)| name).collect();
+        let read = read_get_parameters("prod", "main_ivr", json!({"InvalidParameters": told, "Parameters": []}).to_string().as_bytes());
+        assert!(matches!(&read, Err(ReadError::Failed(why)) if why.contains(&names[left_out])), "{read:?}");
+    }
+    let none = json!({"Responses": {"serin-prod": []}, "UnprocessedKeys": {}}).to_string();
     assert_eq!(read_batch_get_item("serin-prod", "main_ivr", none.as_bytes()), Ok(Parameters::default()));
     let left_out = json!({"Responses": {"serin-prod": []}, "UnprocessedKeys": {"serin-prod": {"Keys": []}}}).to_string();
     let read = read_batch_get_item("serin-prod", "main_ivr", left_out.as_bytes());
     assert!(matches!(&read, Err(ReadError::Throttled(_))), "{read:?}");
-    for garbage in ["", "{}", "null", "[]", "{\"Parameters\":null}", "{\"Responses\":7}", "<html>", "{\"Parameters\":[{\"Name\":\"a\"}]}"] {
+    for garbage in [
+        "",
+        "{}",
+        "null",
+        "[]",
+        "{\"Parameters\":[]}",
+        "{\"Responses\":{\"other\":[]}}",
+        "{\"Parameters\":null}",
+        "{\"Responses\":7}",
+        "<html>",
+        "{\"Parameters\":[{\"Name\":\"a\"}]}",
+    ] {
         let read = [read_get_parameters("prod", "f", garbage.as_bytes()), read_batch_get_item("t", "f", garbage.as_bytes())];
         assert!(read.iter().all(|read| matches!(read, Err(ReadError::Failed(_)))), "{garbage}: {read:?}");
     }
@@ -203,14 +229,25 @@ async fn a_connection_is_kept_and_replaced_when_it_ended_or_was_idle() {
 async fn after_a_read_that_went_wrong_the_next_one_works() {
     let half = b"HTTP/1.1 200 OK\r\nContent-Length: 900\r\n\r\n{\"Parameters\":[";
     let endless = b"HTTP/1.1 200 OK\r\nContent-Length: 99999999\r\n\r\n";
-    let wrongs =
-        [Reply::Raw(b""), Reply::Raw(b"SSH-2.0\r\n"), Reply::Raw(half), Reply::Raw(endless), Reply::Hang, Reply::Answer(500, "oh".into())];
+    let old = all_four().replace("\"5\"", "\"100\"");
+    let wrongs = [
+        Reply::Late(old),
+        Reply::Raw(b""),
+        Reply::Raw(b"SSH-2.0\r\n"),
+        Reply::Raw(half),
+        Reply::Raw(endless),
+        Reply::Hang,
+        Reply::Answer(500, "oh".into()),
+    ];
     for wrong in wrongs {
-        let (url, _) = service(vec![wrong.clone(), Reply::Answer(200, all_four())]).await;
+        let (url, _) = service(vec![wrong.clone(), Reply::Answer(200, all_four()), Reply::Answer(200, all_four())]).await;
         let mut source = parameter_store(&url, &World::new());
         let first = tokio::time::timeout(Duration::from_millis(100), source.read("main_ivr")).await;
         assert!(!matches!(first, Ok(Ok(_))), "{wrong:?}: {first:?}");
-        assert_eq!(source.read("main_ivr").await, Ok(read()), "{wrong:?}");
+        for wait in [0, 100] {
+            tokio::time::sleep(Duration::from_millis(wait)).await;
+            assert_eq!(source.read("main_ivr").await, Ok(read()), "{wrong:?}");
+        }
     }
     let gone = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
     let read = parameter_store(&format!("http://{gone}"), &World::new()).read("main_ivr").await;

@@ -24,7 +24,7 @@ impl<C: Clock> DynamoDb<C> {
 impl<C: Clock> Source for DynamoDb<C> {
     async fn read(&mut self, flow: &str) -> Result<Parameters, ReadError> {
         let of_flow = format!("FLOW#{flow}");
-        let keys = Keys { keys: [Key::of(&of_flow), Key::of("HEARTBEAT")], consistent: false };
+        let keys = Keys { keys: [Key::of(&of_flow), Key::of("HEARTBEAT")], consistent: true };
         let asked = serde_json::to_vec(&Question { items: BTreeMap::from([(self.table.as_str(), keys)]) });
         let asked = asked.map_err(|e| ReadError::Failed(e.to_string()))?;
         let answer = self.connection.ask("DynamoDB_20120810.BatchGetItem", "application/x-amz-json-1.0", asked).await?;
@@ -42,7 +42,7 @@ struct Question<'a> {
 struct Keys<'a> {
     #[serde(rename = "Keys")]
     keys: [Key<'a>; 2],
-    /// What lags is behind by milliseconds as a rule, and costs half.
+    /// One that lags costs half, but callers who were off the canary could meet it again: of two replicas the later one asked may be the older.
     #[serde(rename = "ConsistentRead")]
     consistent: bool,
 }
@@ -105,7 +105,9 @@ pub fn read_batch_get_item(table: &str, flow: &str, answer: &[u8]) -> Result<Par
     }
     let mut parameters = Parameters::default();
     let own = |text: Option<Text<'_>>| text.map(|text| text.s.into_owned());
-    for item in answer.responses.remove(table).unwrap_or_default() {
+    let items =
+        answer.responses.remove(table).ok_or_else(|| ReadError::Failed(format!("BatchGetItem answered nothing of table {table}")))?;
+    for item in items {
         if item.sk.s.strip_prefix("FLOW#") == Some(flow) {
             parameters.percentage = own(item.percentage);
             parameters.revision = item.revision.and_then(|number| number.n.parse().ok()).unwrap_or(0);

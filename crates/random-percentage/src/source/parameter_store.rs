@@ -45,9 +45,12 @@ impl Names {
 
 #[derive(Deserialize)]
 struct Answer<'a> {
-    // No default: an answer without the list is no answer, and must not pass for "nothing is there".
+    // No defaults: an answer that leaves something out must not pass for "it is not there", for a halt marker may be what it leaves out.
     #[serde(rename = "Parameters", borrow)]
     parameters: Vec<Parameter<'a>>,
+    /// Names of what is not there.
+    #[serde(rename = "InvalidParameters", borrow)]
+    absent: Vec<Cow<'a, str>>,
 }
 
 #[derive(Deserialize)]
@@ -62,8 +65,13 @@ struct Parameter<'a> {
 
 /// The parameters of a flow in an answer to GetParameters.
 pub fn read_get_parameters(stage: &str, flow: &str, answer: &[u8]) -> Result<Parameters, ReadError> {
-    let Names { names: [percentage, rollout, halt, heartbeat] } = &Names::of(stage, flow);
+    let names = Names::of(stage, flow);
+    let [percentage, rollout, halt, heartbeat] = &names.names;
     let answer: Answer<'_> = serde_json::from_slice(answer).map_err(|e| ReadError::Failed(format!("GetParameters answered: {e}")))?;
+    let told = |name: &String| answer.absent.iter().any(|absent| absent == name) || answer.parameters.iter().any(|p| p.name == *name);
+    if let Some(name) = names.names.iter().find(|name| !told(name)) {
+        return Err(ReadError::Failed(format!("GetParameters answered nothing of {name}")));
+    }
     let mut parameters = Parameters::default();
     for Parameter { name, value, version } in answer.parameters {
         let value = Some(value.into_owned());

@@ -8,6 +8,7 @@ use aws_sigv4::sign::v4::SigningParams;
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::Request;
+use hyper::body::Incoming;
 use hyper::client::conn::http1::{SendRequest, handshake};
 use hyper_util::rt::TokioIo;
 use rustls::pki_types::pem::PemObject;
@@ -55,7 +56,11 @@ impl Address {
     /// As every AWS tool finds it: `AWS_ENDPOINT_URL_…`, `AWS_ENDPOINT_URL`, AWS's own.
     fn from_environment(service: &str, region: &str) -> Result<Address, String> {
         let set = |name: &str| std::env::var(name).ok().filter(|url| !url.is_empty());
-        let suffix = if region.starts_with("cn-") { "amazonaws.com.cn" } else { "amazonaws.com" };
+        let suffix = match region.split('-').next() {
+            Some("cn") => "amazonaws.com.cn",
+            Some("eusc") => "amazonaws.eu",
+            _ => "amazonaws.com",
+        };
         let url = set(&format!("AWS_ENDPOINT_URL_{}", service.to_uppercase())).or_else(|| set("AWS_ENDPOINT_URL"));
         Address::of(&url.unwrap_or_else(|| format!("https://{service}.{region}.{suffix}")))
     }
@@ -116,18 +121,25 @@ impl<C: Clock> Connection<C> {
         Ok(Connection { address, service, region, credentials, tls, kept: None, clock })
     }
 
-    /// The body of the answer to one request, which is sent once. A connection that fails is not used again, nor is one whose answer was not
+    /// The body of the answer to one request. A connection that fails is not used again, nor is one whose answer was not
     /// waited for.
     pub async fn ask(&mut self, target: &'static str, content_type: &'static str, body: Vec<u8>) -> Result<Bytes, ReadError> {
         let now = self.clock.now();
         let request = self.signed(target, content_type, body)?;
         let kept = self.kept.take().filter(|(sender, used)| now.since(*used) < IDLE && !sender.is_closed());
-        let mut sender = match kept {
-            Some((sender, _)) => sender,
-            None => self.connect().await?,
+        // The other side may have ended what was kept, and its word of that be on its way yet: that says nothing about the service.
+        let again = match kept {
+            Some((mut sender, _)) => send(&mut sender, request.clone()).await.ok().map(|answer| (sender, answer)),
+            None => None,
         };
-        sender.ready().await.map_err(failed)?;
-        let answer = sender.send_request(request).await.map_err(failed)?;
+        let (sender, answer) = match again {
+            Some(sent) => sent,
+            None => {
+                let mut sender = self.connect().await?;
+                let answer = send(&mut sender, request).await?;
+                (sender, answer)
+            }
+        };
         let status = answer.status();
         let body = Limited::new(answer.into_body(), MOST_BYTES).collect().await.map_err(|e| ReadError::Failed(e.to_string()))?.to_bytes();
         self.kept = Some((sender, now));
@@ -179,6 +191,11 @@ impl<C: Clock> Connection<C> {
     }
 }
 
+async fn send(sender: &mut SendRequest<Full<Bytes>>, request: Request<Full<Bytes>>) -> Result<http::Response<Incoming>, ReadError> {
+    sender.ready().await.map_err(failed)?;
+    sender.send_request(request).await.map_err(failed)
+}
+
 fn failed(error: impl fmt::Display) -> ReadError {
     ReadError::Failed(error.to_string())
 }
@@ -192,6 +209,9 @@ fn tls(bundle: Option<&str>) -> Result<TlsConnector, String> {
             let refuse = |e: &dyn fmt::Display| format!("the certificates of AWS_CA_BUNDLE ({path}) cannot be read: {e}");
             for certificate in CertificateDer::pem_file_iter(path).map_err(|e| refuse(&e))? {
                 roots.add(certificate.map_err(|e| refuse(&e))?).map_err(|e| refuse(&e))?;
+            }
+            if roots.is_empty() {
+                return Err(refuse(&"there is none in it"));
             }
         }
     }

@@ -20,6 +20,8 @@ pub(crate) enum Mood {
     Works,
     Fails(ReadError),
     Hangs,
+    /// Works, after so long.
+    Slow(Duration),
     Panics,
 }
 
@@ -125,6 +127,10 @@ impl Source for World {
             Mood::Works => Ok(read),
             Mood::Fails(error) => Err(error),
             Mood::Hangs => std::future::pending().await,
+            Mood::Slow(time) => {
+                tokio::time::sleep(time).await;
+                Ok(read)
+            }
             Mood::Panics => panic!("a fault, for the test"),
         }
     }
