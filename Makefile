@@ -2,7 +2,7 @@
 .DEFAULT_GOAL := help
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
-.PHONY: help demo local test check contract bench soak mutants build invoke package deploy alerts key audit clean
+.PHONY: help demo local test check contract bench figures soak mutants build invoke package deploy alerts key audit clean
 
 PYTHON ?= python3
 LOCAL := $(PYTHON) tests/local/bootstrap.py
@@ -39,7 +39,7 @@ test: need ## everything that must hold
 	@set -m; $(LOCAL) --all > .local/install.log 2>&1 & installing=$$!; \
 	  set +m; trap 'kill -- -$$installing 2>/dev/null || :' EXIT; \
 	  set -x; cargo clippy --workspace --all-targets --locked -- -D warnings; cargo build --workspace --bins --locked; \
-	  cargo test --workspace --locked --quiet; set +x; \
+	  cargo test --workspace --locked --quiet; cargo build --release -p random-percentage --locked; set +x; \
 	  wait $$installing || { cat .local/install.log >&2; exit 1; }
 	$(LOCAL) -m pytest -q -n 3 --dist loadfile tests/local --ignore tests/local/test_vendor_client.py
 	$(VENDOR) -m pytest -q tests/local/test_vendor_client.py
@@ -60,7 +60,7 @@ contract: need ## both of the vendor's own clients against the simulator, and th
 	cargo test -p serin-simulator -p serin-genesys --locked --quiet --test contract
 	$(VENDOR) -m pytest -q tests/local/test_vendor_client.py
 
-bench: need ## what takes minutes: the sequential judge's guarantee over 40,000 rollouts, the time and memory of a tick, what ticks of many rollouts ask of the vendor, how long callers wait for containment and restoration (RUNS=200), and how long people wait for `serin`
+bench: need ## what takes minutes: the sequential judge's guarantee over 40,000 rollouts, the time and memory of a tick, what ticks of many rollouts ask of the vendor, how long callers wait for containment and restoration (RUNS=200), how long people wait for `serin`, and what a phone call waits for
 	cargo test --release -p serin-core --locked -- --ignored --nocapture
 	cargo bench -p serin-core --locked --features bench --bench judge
 	cargo test -p serin-acceptance --locked --test fleet --test restoration -- --ignored --nocapture
@@ -68,6 +68,13 @@ bench: need ## what takes minutes: the sequential judge's guarantee over 40,000 
 	@$(PYTHON) tests/local/times.py $(if $(RUNS),--runs $(RUNS))
 	cargo build --release -p serin-cli --locked
 	@$(PYTHON) tests/local/tool_times.py
+	@$(MAKE) --no-print-directory figures
+
+# Each alone: built together, the endpoint would get the features that the other asks for.
+figures: need ## the part of `make bench` about the endpoint: beside Python and Node.js, then minutes of load; writes docs/performance.md (LOAD=60: seconds)
+	cargo build --release -p random-percentage --locked
+	cargo build --release -p serin-stopwatch --locked
+	@$(PYTHON) tests/local/endpoint_bench.py $(if $(LOAD),--seconds $(LOAD))
 
 soak: need ## the soup of faults with many seeds and months of releases on twenty flows, for some minutes: SOUP_SEEDS=3000
 	SOUP_SEEDS=$(or $(SOUP_SEEDS),3000) MONTH_FLOWS=20 MONTH_SEEDS=5 CARGO_PROFILE_RELEASE_LTO=off CARGO_PROFILE_RELEASE_CODEGEN_UNITS=16 \

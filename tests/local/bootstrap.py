@@ -19,14 +19,16 @@ ROOT = Path(__file__).resolve().parents[2]
 LOCAL = ROOT / ".local"
 VENV = LOCAL / "venv"
 PACKAGE = LOCAL / "package"
+PEERS = LOCAL / "peers" / "python"
 HERE = Path(__file__).parent
-# Each apart from the others, for each pins a hundred packages: the local stack and pytest, the template's checker, the vendor's client, and
-# what makes a release (which no test needs: a linker for every machine is large).
+# Each apart from the others, for each pins a hundred packages: the local stack and pytest, the template's checker, the vendor's client,
+# what makes a release (which no test needs: a linker for every machine is large), and what the endpoint is compared with (in benchmarks).
 ENVIRONMENTS = {
     VENV: HERE / "requirements.txt",
     LOCAL / "checkov": HERE / "checkov" / "requirements.txt",
     LOCAL / "contract" / "python": HERE / "contract" / "requirements.txt",
     PACKAGE: ROOT / "infra" / "release" / "requirements.txt",
+    PEERS: HERE / "peers" / "python" / "requirements.txt",
 }
 
 
@@ -61,7 +63,7 @@ def enter() -> None:
 if __name__ == "__main__":
     if sys.argv[1:] == ["--all"]:
         for directory in ENVIRONMENTS:
-            if directory != PACKAGE:
+            if directory not in (PACKAGE, PEERS):
                 environment(directory)
         sys.exit()
     packages = sys.argv[1:2] == ["--package"]
