@@ -14,8 +14,8 @@ use serin_core::cohort::Parameters;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use support::World;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::net::TcpListener;
 
 /// What the service does with a request.
 #[derive(Debug, Clone)]
@@ -48,7 +48,12 @@ async fn service(replies: Vec<Reply>) -> (String, Asked) {
     (url, asked)
 }
 
-async fn converse(mut stream: TcpStream, connection: usize, replies: Arc<Mutex<std::vec::IntoIter<Reply>>>, asked: Asked) {
+async fn converse(
+    mut stream: impl AsyncRead + AsyncWrite + Unpin,
+    connection: usize,
+    replies: Arc<Mutex<std::vec::IntoIter<Reply>>>,
+    asked: Asked,
+) {
     while let Some((head, body)) = request(&mut stream).await {
         asked.lock().unwrap().push((connection, head, serde_json::from_slice(&body).unwrap()));
         let reply = replies.lock().unwrap().next().expect("one more request than replies");
@@ -67,7 +72,7 @@ async fn converse(mut stream: TcpStream, connection: usize, replies: Arc<Mutex<s
     }
 }
 
-async fn request(stream: &mut TcpStream) -> Option<(String, Vec<u8>)> {
+async fn request(stream: &mut (impl AsyncRead + Unpin)) -> Option<(String, Vec<u8>)> {
     let mut bytes = Vec::new();
     loop {
         let mut some = [0; 4096];
@@ -252,6 +257,58 @@ async fn after_a_read_that_went_wrong_the_next_one_works() {
     let gone = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
     let read = parameter_store(&format!("http://{gone}"), &World::new()).read("main_ivr").await;
     assert!(matches!(&read, Err(ReadError::Failed(_))), "{read:?}");
+}
+
+/// The web's authorities do not know this service, so only the right bundle opens the connection, and only under the certificate's name.
+#[tokio::test]
+async fn a_service_is_trusted_by_its_certificate_and_name_alone() {
+    let certified = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).unwrap();
+    let key = rustls::pki_types::PrivateKeyDer::Pkcs8(certified.signing_key.serialize_der().into());
+    let config = rustls::ServerConfig::builder_with_provider(std::sync::Arc::new(rustls::crypto::ring::default_provider()));
+    let config = config.with_safe_default_protocol_versions().unwrap().with_no_client_auth();
+    let config = config.with_single_cert(vec![certified.cert.der().clone()], key).unwrap();
+    let acceptor = tokio_rustls::TlsAcceptor::from(Arc::new(config));
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let replies = Arc::new(Mutex::new(vec![Reply::Answer(200, all_four()); 2].into_iter()));
+    tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            if let Ok(stream) = acceptor.accept(stream).await {
+                tokio::spawn(converse(stream, 0, replies.clone(), Asked::default()));
+            }
+        }
+    });
+    let folder = std::env::temp_dir().join(format!("serin-source-{}", std::process::id()));
+    std::fs::create_dir_all(&folder).unwrap();
+    let file = |name: &str, text: &str| {
+        std::fs::write(folder.join(name), text).unwrap();
+        folder.join(name).display().to_string()
+    };
+    let own = file("own.pem", &certified.cert.pem());
+    let other = file("other.pem", &rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).unwrap().cert.pem());
+    let empty = file("empty.pem", "");
+    let world = World::new();
+    let open = |host: &str, bundle: Option<&str>| {
+        let credentials = Credentials::new("AKIDEXAMPLE", "secret", None, None, "test");
+        let address = Address::of(&format!("https://{host}:{port}")).unwrap();
+        Connection::new(address, "ssm", "eu-west-1".into(), credentials, bundle, world.clone())
+    };
+    let mut source = ParameterStore::new(open("localhost", Some(&own)).unwrap(), "prod".into());
+    for _ in 0..2 {
+        assert_eq!(source.read("main_ivr").await, Ok(read()));
+    }
+    for (host, bundle, expected) in
+        [("localhost", Some(&other), "certificate"), ("localhost", None, "UnknownIssuer"), ("127.0.0.1", Some(&own), "not valid for name")]
+    {
+        let mut source = ParameterStore::new(open(host, bundle.map(String::as_str)).unwrap(), "prod".into());
+        let read = source.read("main_ivr").await;
+        assert!(matches!(&read, Err(ReadError::Failed(why)) if why.contains(expected)), "{host} {bundle:?}: {read:?}");
+    }
+    for bundle in [&empty, &"/nowhere/ca.pem".to_owned()] {
+        let said = open("localhost", Some(bundle)).unwrap_err();
+        assert!(said.contains("AWS_CA_BUNDLE") && said.contains(bundle.as_str()), "{said}");
+    }
+    std::fs::remove_dir_all(&folder).unwrap();
 }
 
 #[test]
