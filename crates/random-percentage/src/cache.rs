@@ -5,6 +5,7 @@ use crate::counters::Counters;
 use crate::source::{ReadError, Source};
 use serin_core::cohort::Router;
 use std::collections::HashMap;
+use std::pin::Pin;
 use std::time::Duration;
 
 /// Read again before it is older than this. A rollback promises the last canary answer within a second of the write.
@@ -166,7 +167,13 @@ impl<S: Source, C: Clock> Cache<S, C> {
     }
 
     /// `None` is an error of time.
-    async fn read(&mut self, flow: &str, patience: Duration) -> Result<(), Option<ReadError>> {
+    ///
+    /// Boxed: it holds a whole TLS handshake, kilobytes that would be moved about for every call that needs none.
+    fn read<'a>(&'a mut self, flow: &'a str, patience: Duration) -> Pin<Box<dyn Future<Output = Result<(), Option<ReadError>>> + 'a>> {
+        Box::pin(self.read_now(flow, patience))
+    }
+
+    async fn read_now(&mut self, flow: &str, patience: Duration) -> Result<(), Option<ReadError>> {
         // The values are as old as the question: what is written while the answer is on its way may be missing in it.
         let asked = self.clock.now();
         self.counters.read();
