@@ -22,9 +22,9 @@ pub const GRACE: Duration = Duration::from_secs(5);
 pub const UNKNOWN: Duration = Duration::from_secs(30);
 /// Flows kept; more are answered all the same, and read again each time.
 pub const MOST_FLOWS: usize = 256;
-/// After a failed read the next one waits, and up to half as long again by chance: callers must not each wait for a source that is down, and one that
-/// is asked too often must not be asked more often than one that answers.
-const BACK_OFF: Duration = Duration::from_millis(600);
+/// After a failed read the next one waits, and up to a quarter longer by chance: callers must not each wait for a source that is down, and one that is
+/// asked too often must not be asked more often than one that answers.
+const BACK_OFF: Duration = Duration::from_millis(560);
 /// A sandbox that is denied for so long has keys that are no good any more; a new one gets new ones.
 pub const DENIED: Duration = Duration::from_secs(30);
 
@@ -195,7 +195,7 @@ impl<S: Source, C: Clock> Cache<S, C> {
                 let why = other.ok().and_then(Result::err);
                 self.counters.failed(why.as_ref());
                 let now = self.clock.now();
-                self.failed = Some((now, BACK_OFF + self.some_of(BACK_OFF / 2)));
+                self.failed = Some((now, BACK_OFF + self.some_of(BACK_OFF / 4)));
                 self.denied = match why {
                     Some(ReadError::Denied(_)) => Some((self.denied.map_or(now, |(first, _)| first), now)),
                     _ => None,

@@ -131,7 +131,7 @@ async fn a_source_that_fails_is_bridged_for_five_seconds_and_then_stable_answers
             "the label last seen"
         );
         world.mood(Mood::Works);
-        world.pass(ms(901));
+        world.pass(ms(701));
         assert_eq!(ask(&mut cache, FLOW).await, CANARY, "{mood:?}");
     }
 }
@@ -145,7 +145,7 @@ async fn a_flow_that_could_never_be_read_gets_stable() {
     assert_eq!(ask(&mut cache, FLOW).await, UNREADABLE);
     assert_eq!(world.reads(), 1, "throttled in init: the first call does not ask again at once");
     world.mood(Mood::Works);
-    world.pass(ms(901));
+    world.pass(ms(701));
     assert_eq!(ask(&mut cache, FLOW).await, CANARY);
     // What else went wrong in init may be over.
     for mood in [denied(), Mood::Hangs] {
@@ -195,7 +195,7 @@ async fn a_source_that_hangs_keeps_one_caller_waiting_and_not_the_next() {
     assert_eq!(ask(&mut cache, FLOW).await, CANARY);
     assert_eq!(ask(&mut cache, "billing").await, UNREADABLE, "a flow never read, of the same source");
     assert_eq!(world.reads(), 2, "the next callers do not try again at once");
-    world.pass(ms(901));
+    world.pass(ms(701));
     ask(&mut cache, FLOW).await;
     assert_eq!(world.reads(), 3);
 }
@@ -267,7 +267,7 @@ async fn thirty_seconds_of_denials_lock_a_process_out_and_nothing_else_does() {
         assert_eq!(cache.is_locked_out(), expected, "{mood:?}");
     }
     world.mood(Mood::Works);
-    world.pass(ms(901));
+    world.pass(ms(701));
     ask(&mut cache, FLOW).await;
     assert!(!cache.is_locked_out(), "a read that works makes good");
     // One denial, ten minutes of sleep and something else are no 30 seconds of denials, nor are two with a throttle between them.

@@ -59,6 +59,14 @@ pub(crate) struct Window {
 }
 
 impl Window {
+    /// When the last of what it met is given up: a request that hangs is waited for, by a caller for 250 ms and once after the answer for a second.
+    pub(crate) fn felt(&self) -> Duration {
+        match self.fault {
+            Fault::Hangs | Fault::Unsteady => self.to + Duration::from_secs(1),
+            _ => self.to,
+        }
+    }
+
     pub(crate) fn holds(&self, at: Duration) -> bool {
         self.from <= at && at < self.to
     }

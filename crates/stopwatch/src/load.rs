@@ -203,7 +203,7 @@ fn outcome(plan: &Plan, source: &Source, stalls: &Mutex<Stalls>, callers: &Calle
     let quiet: Vec<f64> = (1..puts.len())
         .filter(|version| {
             let (from, to) = (puts[*version].saturating_sub(QUIET), puts[*version] + QUIET);
-            to <= plan.length && !source.faults().iter().any(|window| window.from < to && from < window.to)
+            to <= plan.length && !source.faults().iter().any(|window| window.from < to && from < window.felt())
         })
         .map(|version| rounded(last_old[version].saturating_sub(puts[version]).as_secs_f64() * 1e3))
         .collect();

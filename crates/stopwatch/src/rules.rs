@@ -109,7 +109,7 @@ pub(crate) fn age(revision: u64, when: When, reads: &Reads, faults: &[Window], s
     if age > GRACE + stalls.within(read.arrived, when.at) {
         return Err(format!("rests on values {:.3} s old, and the grace is 5 s", age.as_secs_f64()));
     }
-    let failing = faults.iter().filter(|window| window.from < when.at).map(|window| window.to.min(when.at)).max().unwrap_or_default();
+    let failing = faults.iter().filter(|window| window.from < when.at).map(|window| window.felt().min(when.at)).max().unwrap_or_default();
     let since = read.arrived.max(failing);
     let worked = when.at.saturating_sub(since);
     if worked > WORKING + stalls.within(since, when.at) {
@@ -149,7 +149,7 @@ mod tests {
     }
 
     fn fault(from: u64, to: u64) -> [Window; 1] {
-        [Window { from: ms(from), to: ms(to), fault: Fault::Hangs }]
+        [Window { from: ms(from), to: ms(to), fault: Fault::Broken }]
     }
 
     #[test]
@@ -169,6 +169,9 @@ mod tests {
         assert!(age(2, when(15_301), &reads, &during, &Stalls::default()).unwrap_err().contains("grace"));
         assert!(age(2, when(13_000), &reads, &over, &Stalls::default()).is_ok());
         assert!(age(2, when(13_001), &reads, &over, &Stalls::default()).is_err());
+        let hung = [Window { fault: Fault::Hangs, ..over[0] }];
+        assert!(age(2, when(14_000), &reads, &hung, &Stalls::default()).is_ok(), "what hung is given up a second later");
+        assert!(age(2, when(14_001), &reads, &hung, &Stalls::default()).is_err());
         let stalls = Stalls(vec![(ms(12_500), ms(12_900))]);
         assert!(age(2, when(13_400), &reads, &over, &stalls).is_ok(), "the machine stood still for 0.4 s of it");
         assert!(age(2, when(13_401), &reads, &over, &stalls).is_err());
