@@ -44,6 +44,10 @@ struct Inner {
     /// How long a read takes.
     takes: Cell<Duration>,
     now: Cell<Moment>,
+    /// Each write with its version.
+    written: RefCell<Vec<(Moment, i64)>>,
+    /// Written anew as soon as it was read, and with each step of time.
+    churns: RefCell<Option<String>>,
     beats: Cell<bool>,
 }
 
@@ -56,6 +60,8 @@ impl World {
             reads: Cell::default(),
             takes: Cell::default(),
             now: Cell::new(now),
+            written: RefCell::default(),
+            churns: RefCell::default(),
             beats: Cell::new(true),
         }))
     }
@@ -77,6 +83,22 @@ impl World {
         parameters.revision += 1;
         parameters.percentage = Some(percentage.into());
         parameters.rollout = Some(SPLIT.into());
+        self.0.written.borrow_mut().push((self.now(), parameters.revision));
+    }
+
+    /// Somebody writes the percentage of a flow all the time, also while it is read.
+    pub(crate) fn churns(&self, flow: &str) {
+        *self.0.churns.borrow_mut() = Some(flow.into());
+    }
+
+    fn churn(&self) {
+        let flow = self.0.churns.borrow().clone();
+        flow.iter().for_each(|flow| self.set(flow, "100"));
+    }
+
+    /// The last version that was written so long before a moment.
+    pub(crate) fn revision_of(&self, age: Duration, at: Moment) -> i64 {
+        self.0.written.borrow().iter().rfind(|(written, _)| at.since(*written) >= age).map_or(0, |(_, revision)| *revision)
     }
 
     pub(crate) fn change(&self, flow: &str, change: impl FnOnce(&mut Parameters)) {
@@ -103,6 +125,7 @@ impl World {
     pub(crate) fn pass(&self, time: Duration) {
         let now = self.0.now.get();
         self.set_clocks(Moment { boot: now.boot + time, wall: now.wall + time });
+        self.churn();
     }
 
     pub(crate) fn set_clocks(&self, now: Moment) {
@@ -122,6 +145,7 @@ impl Source for World {
         let mood = self.0.mood.borrow().clone();
         let heartbeat = self.0.beats.get().then(|| self.now().timestamp().to_string());
         let read = Parameters { heartbeat, ..self.0.flows.borrow().get(flow).cloned().unwrap_or_default() };
+        self.churn();
         self.pass(self.0.takes.get());
         match mood {
             Mood::Works => Ok(read),
