@@ -455,11 +455,12 @@ ANSWERS = {
 }
 
 
-def fields_of(function: str) -> list:
-    """The keys of the JSON that one function of random-percentage answers with, from its source."""
-    source = (ROOT / "crates" / "random-percentage" / "src" / "handler.rs").read_text()
-    body = re.search(rf"^fn {function}\(.*?^}}", source, re.DOTALL | re.MULTILINE)[0]
-    return re.findall(r'"(\w+)":', body)
+def fields() -> list:
+    """The keys of the JSON that random-percentage answers with, from its source."""
+    source = (ROOT / "crates" / "random-percentage" / "src" / "endpoint.rs").read_text()
+    attributes, body = re.search(r"((?:^#\[.*\n)+)pub struct Answer \{(.*?)^\}", source, re.DOTALL | re.MULTILINE).groups()
+    assert 'rename_all = "camelCase"' in attributes
+    return [re.sub(r"_(\w)", lambda found: found[1].upper(), name) for name in re.findall(r"^    pub (\w+):", body, re.MULTILINE)]
 
 
 @pytest.mark.parametrize("name", ANSWERS)
@@ -469,8 +470,8 @@ def test_every_answer_fits_the_contract_and_no_field_is_left_out_of_it(name):
 
 
 def test_the_contract_is_what_random_percentage_answers():
-    assert fields_of("said") == list(DRAWN) == ANSWER["required"]
-    assert fields_of("misunderstood") == list(ANSWERS["not understood"]) == list(ANSWER["properties"])
+    assert fields() == [*DRAWN, "error"] == list(ANSWERS["not understood"]) == list(ANSWER["properties"])
+    assert list(DRAWN) == ANSWER["required"]
 
 
 @pytest.mark.parametrize("field", DRAWN)
